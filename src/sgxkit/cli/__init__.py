@@ -1,0 +1,1 @@
+"""The command line: parse arguments, call one function of the library, render its result."""

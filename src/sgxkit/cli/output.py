@@ -1,0 +1,34 @@
+"""Printing: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sgxkit.cli.options import settings
+from sgxkit.messages import Message
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document, in ASCII so that no terminal or pipe can break it."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def say(message: Message) -> str:
+    """Return a sentence in the language of this run."""
+    return message.render(settings().language)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that shows colour where the reader's terminal, NO_COLOR and --no-color allow it."""
+    from rich.console import Console
+
+    plain = not settings().color or bool(os.environ.get("NO_COLOR"))
+    return Console(
+        stderr=stderr, no_color=plain, highlight=False, soft_wrap=True, color_system=None if plain else "auto"
+    )

@@ -1,0 +1,1 @@
+"""DCAP attestation: quotes, collateral and their verification."""

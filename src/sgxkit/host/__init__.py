@@ -1,0 +1,1 @@
+"""A real host: what is read off it, and what follows from that."""

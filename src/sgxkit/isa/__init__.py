@@ -1,0 +1,1 @@
+"""What the processor manual defines: data only."""

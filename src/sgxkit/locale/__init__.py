@@ -1,0 +1,20 @@
+"""Translations: for each language one mapping from the English template to its translation.
+
+A language's catalogue is the union of its files here, one file a subject. `tests/unit/test_locale.py` holds them
+complete: every template in the source has a translation with the same fields, and no translation is left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+
+@cache
+def catalog(language: str) -> Mapping[str, str]:
+    """Return the translations into `language`; English needs none."""
+    if language != "zh":
+        return {}
+    from sgxkit.locale import zh_attestation, zh_cli, zh_host  # noqa: PLC0415 - English readers do not pay for it
+
+    return {**zh_cli.CATALOG, **zh_attestation.CATALOG, **zh_host.CATALOG}

@@ -1,0 +1,3 @@
+"""Chinese for the sentences of `sgxkit`: attestation."""
+
+CATALOG: dict[str, str] = {}

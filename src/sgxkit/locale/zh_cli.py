@@ -1,0 +1,3 @@
+"""Chinese for the sentences of `sgxkit`: cli."""
+
+CATALOG: dict[str, str] = {}

@@ -1,0 +1,3 @@
+"""Chinese for the sentences of `sgxkit`: host."""
+
+CATALOG: dict[str, str] = {}
