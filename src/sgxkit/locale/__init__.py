@@ -15,6 +15,18 @@ def catalog(language: str) -> Mapping[str, str]:
     """Return the translations into `language`; English needs none."""
     if language != "zh":
         return {}
-    from sgxkit.locale import zh_attestation, zh_cli, zh_collateral, zh_host  # noqa: PLC0415 - English readers do not pay for it
+    from sgxkit.locale import (  # noqa: PLC0415 - English readers do not pay for it
+        zh_attestation,
+        zh_cli,
+        zh_collateral,
+        zh_facts,
+        zh_host,
+    )
 
-    return {**zh_cli.CATALOG, **zh_attestation.CATALOG, **zh_collateral.CATALOG, **zh_host.CATALOG}
+    return {
+        **zh_cli.CATALOG,
+        **zh_attestation.CATALOG,
+        **zh_collateral.CATALOG,
+        **zh_facts.CATALOG,
+        **zh_host.CATALOG,
+    }
