@@ -24,7 +24,8 @@ _SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 # 19 digits or more: those may pass 2**63 - 1, which has 19. (A regular expression takes longer than the decoding.)
 _FOLD = bytes.maketrans(b"0123456789[,:- \t\n\r", b"0" * 10 + b":" * 8)
 _LONG_NUMBER = b":" + b"0" * 19
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive, and with the closing quote optional: no input makes it step back or begin again.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
