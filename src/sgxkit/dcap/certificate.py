@@ -1,0 +1,207 @@
+"""X.509 certificates and CRLs of the SGX hierarchy, as far as a verifier needs them (RFC 5280).
+
+pyca/cryptography decodes them; this module adds what it does not give: the signed bytes and the names exactly as they
+stand in the input, and the refusal of what has no place in this hierarchy (other curves, unknown critical
+extensions).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sgxkit.dcap import der
+from sgxkit.errors import FormatError
+from sgxkit.messages import msg
+
+MAX_CHAIN_SIZE = 64 << 10
+MAX_CHAIN_LENGTH = 8
+MAX_CRL_SIZE = 2 << 20
+
+_PEM_BLOCK = re.compile(
+    r"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/\r\n]+={0,2}[\r\n]*)-----END CERTIFICATE-----[ \t\r\n]*"
+)
+_COMMON_NAME = bytes.fromhex("0603550403")
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One certificate; names are raw DER, so that they compare as they were signed.
+
+    `path_length` is None for a leaf (not a CA); a CA without a limit has `MAX_CHAIN_LENGTH`.
+    """
+
+    encoded: bytes
+    subject: bytes
+    issuer: bytes
+    common_name: str
+    serial_number: int
+    not_before: datetime
+    not_after: datetime
+    signed_bytes: bytes
+    signature: bytes
+    public_key: ec.EllipticCurvePublicKey
+    path_length: int | None
+    key_usage: x509.KeyUsage | None
+    extensions: x509.Extensions
+
+    @property
+    def is_ca(self) -> bool:
+        return self.path_length is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Crl:
+    """One certificate revocation list; `issuer` is raw DER like the names in `Certificate`."""
+
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime
+    signed_bytes: bytes
+    signature: bytes
+    entries: x509.CertificateRevocationList
+
+    def revokes(self, serial_number: int) -> bool:
+        """Whether the certificate with this serial number, by the same issuer, is on the list."""
+        return self.entries.get_revoked_certificate_by_serial_number(serial_number) is not None
+
+
+def split_pem(text: str, field: str) -> tuple[bytes, ...]:
+    """Cut PEM text into its certificates, each in DER.
+
+    Raises FormatError where there is anything but certificates, none at all, or more than `MAX_CHAIN_LENGTH`.
+    """
+    if len(text) > MAX_CHAIN_SIZE:
+        raise FormatError(field, msg("{size} bytes, at most {limit} are read", size=len(text), limit=MAX_CHAIN_SIZE))
+    text = text.strip("\0 \t\r\n")
+    position = 0
+    certificates: list[bytes] = []
+    while position < len(text):
+        found = _PEM_BLOCK.match(text, position)
+        if found is None or len(certificates) == MAX_CHAIN_LENGTH:
+            raise FormatError(field, msg("not PEM certificates and nothing else"), offset=position)
+        try:
+            certificates.append(binascii.a2b_base64(found[1]))
+        except binascii.Error as error:
+            raise FormatError(field, msg("not base64: {error}", error=error), offset=position) from error
+        position = found.end()
+    if not certificates:
+        raise FormatError(field, msg("no certificate in it"))
+    return tuple(certificates)
+
+
+def parse_certificate(encoded: bytes, field: str) -> Certificate:
+    """Read one DER certificate with a P-256 key and an ECDSA-SHA256 signature; raises FormatError."""
+    try:
+        certificate = x509.load_der_x509_certificate(encoded)
+        public_key = certificate.public_key()
+        extensions = certificate.extensions
+        serial_number = certificate.serial_number
+        not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        signature = certificate.signature
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise FormatError(field, msg("not a certificate: {error}", error=error)) from error
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP256R1):
+        raise FormatError(field, msg("its key is not on P-256"))
+    tbs, (_, _, algorithm, issuer, _, subject) = _signed_part(encoded, field, count=6)
+    if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
+        raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
+    path_length: int | None = None
+    key_usage: x509.KeyUsage | None = None
+    for extension in extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints):
+            if value.ca:
+                path_length = MAX_CHAIN_LENGTH if value.path_length is None else value.path_length
+        elif isinstance(value, x509.KeyUsage):
+            key_usage = value
+        elif extension.critical:
+            raise FormatError(field, msg("critical extension {oid} is not known", oid=extension.oid.dotted_string))
+    return Certificate(
+        encoded=encoded,
+        subject=encoded[subject.start : subject.end],
+        issuer=encoded[issuer.start : issuer.end],
+        common_name=_common_name(encoded, subject, field),
+        serial_number=serial_number,
+        not_before=not_before,
+        not_after=not_after,
+        signed_bytes=encoded[tbs.start : tbs.end],
+        signature=signature,
+        public_key=public_key,
+        path_length=path_length,
+        key_usage=key_usage,
+        extensions=extensions,
+    )
+
+
+def parse_crl(encoded: bytes, field: str) -> Crl:
+    """Read one complete DER CRL of version 2 with an ECDSA-SHA256 signature; raises FormatError.
+
+    It must carry a CRL number and an authority key identifier (RFC 5280, 5.2), and no critical extension: those make
+    a list partial (5.2.4, 5.2.5), and what is absent from a partial list may be revoked all the same.
+    """
+    if len(encoded) > MAX_CRL_SIZE:
+        raise FormatError(field, msg("{size} bytes, at most {limit} are read", size=len(encoded), limit=MAX_CRL_SIZE))
+    try:
+        entries = x509.load_der_x509_crl(encoded)
+        extensions = entries.extensions
+        this_update, next_update = entries.last_update_utc, entries.next_update_utc
+        signature = entries.signature
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise FormatError(field, msg("not a CRL: {error}", error=error)) from error
+    if next_update is None:
+        raise FormatError(field, msg("it does not say when the next one comes"))
+    kinds = {type(extension.value) for extension in extensions}
+    if x509.CRLNumber not in kinds or x509.AuthorityKeyIdentifier not in kinds:
+        raise FormatError(field, msg("CRL number or authority key identifier is missing"))
+    for extension in extensions:
+        if extension.critical:
+            raise FormatError(field, msg("critical extension {oid} is not known", oid=extension.oid.dotted_string))
+    tbs, (_, algorithm, issuer) = _signed_part(encoded, field, count=3)
+    if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
+        raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
+    return Crl(
+        issuer=encoded[issuer.start : issuer.end],
+        this_update=this_update,
+        next_update=next_update,
+        signed_bytes=encoded[tbs.start : tbs.end],
+        signature=signature,
+        entries=entries,
+    )
+
+
+def _signed_part(encoded: bytes, field: str, *, count: int) -> tuple[der.Element, list[der.Element]]:
+    """Return the signed part of a certificate or CRL and its first `count` fields.
+
+    Both are SEQUENCE { signed part, algorithm, signature } (RFC 5280, 4.1 and 5.1.1). The algorithm stands in the
+    signed part too, and the two must agree. A certificate's fields begin with version and serial number, of which the
+    first is optional; a version 1 certificate has no place here, so it is not looked for.
+    """
+    outer = der.expect(der.element(encoded, 0, len(encoded), field), der.SEQUENCE, field)
+    tbs = der.expect(der.element(encoded, outer.content, outer.end, field), der.SEQUENCE, field)
+    algorithm = der.element(encoded, tbs.end, outer.end, field)
+    if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
+        raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
+    fields: list[der.Element] = []
+    position = tbs.content
+    for _ in range(count):
+        found = der.element(encoded, position, tbs.end, field)
+        fields.append(found)
+        position = found.end
+    return tbs, fields
+
+
+def _common_name(encoded: bytes, name: der.Element, field: str) -> str:
+    for rdn in der.children(encoded, name, field):
+        for pair in der.children(encoded, rdn, field):
+            if encoded.startswith(_COMMON_NAME, pair.content):
+                value = der.element(encoded, pair.content + len(_COMMON_NAME), pair.end, field)
+                return encoded[value.content : value.end].decode("utf-8", "replace")
+    raise FormatError(field, msg("its subject has no common name"))
