@@ -408,7 +408,8 @@ class DeviceNode:
     """One device path.
 
     open_read_write   True when open(O_RDWR) succeeded; otherwise why not, with its errno.
-    edmm              whether the driver knows SGX_IOC_ENCLAVE_MODIFY_TYPES (ENOTTY: it does not).
+    edmm              whether the driver offers SGX_IOC_ENCLAVE_MODIFY_TYPES (ENOTTY: it does not know it; ENODEV: the
+                      processor lacks SGX2).
     """
 
     path: str
@@ -746,7 +747,7 @@ class SoftwareFacts:
 
     libraries     libsgx_*, *quoteprov*, in the library folders.
     apt_sources   files of apt's sources that name a repository with SGX packages.
-    apt_keys      keys in apt's keyrings; the distribution's own are among them.
+    apt_keys      keys in apt's keyrings that such a source names, or whose owner publishes SGX packages.
     """
 
     packages: Reading[tuple[Package, ...]]
