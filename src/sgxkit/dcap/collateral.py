@@ -11,7 +11,8 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
 from typing import ClassVar
 
 from sgxkit.dcap.signed_json import parse_strict_json, split_signed_json
@@ -54,6 +55,17 @@ class Collateral:
     qe_identity_signature: bytes
     pck_certificate_chain: str | None = None
     """For quotes whose certification data carries no certificate (types 1 to 3)."""
+    digest: bytes = field(init=False, repr=False, compare=False)
+    """SHA-256 over all pieces, each with its length: a name for exactly this collateral."""
+
+    def __post_init__(self) -> None:
+        hasher = sha256()
+        for member in fields(self):
+            if member.init:
+                piece = getattr(self, member.name)
+                encoded = piece.encode("utf-8", "surrogatepass") if isinstance(piece, str) else piece
+                hasher.update(b"-" if encoded is None else b"%d:%b" % (len(encoded), encoded))
+        object.__setattr__(self, "digest", hasher.digest())
 
 
 _HEX = re.compile(r"[0-9a-fA-F]*")

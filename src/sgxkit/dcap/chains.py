@@ -1,0 +1,197 @@
+"""The certificate chains of the SGX hierarchy and the lists that revoke in it.
+
+Intel SGX PCK Certificate and CRL Specification, 2.1: root, then either a PCK CA and the PCK certificate of a
+platform, or the TCB signing certificate. Each has its one common name; a chain is complete and in order, leaf first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sgxkit.dcap.certificate import Certificate, Crl, parse_certificate, parse_crl, split_pem
+from sgxkit.dcap.ecdsa import signature_verifies
+from sgxkit.dcap.errors import (
+    CertificateChainError,
+    CertificateRevokedError,
+    CrlIssuerError,
+    CrlMissingError,
+    CrlSignatureError,
+    UntrustedRootError,
+)
+from sgxkit.dcap.trust import KNOWN_ROOT_CERTIFICATES, TrustAnchor
+from sgxkit.messages import msg
+
+ROOT_CA_NAME = "Intel SGX Root CA"
+PCK_CERTIFICATE_NAME = "Intel SGX PCK Certificate"
+TCB_SIGNING_NAME = "Intel SGX TCB Signing"
+
+
+class PckCa(StrEnum):
+    """Which CA certifies the platform; the value is how the PCS asks for it."""
+
+    PROCESSOR = "processor"
+    PLATFORM = "platform"
+
+
+_PCK_CA_NAMES = {"Intel SGX PCK Processor CA": PckCa.PROCESSOR, "Intel SGX PCK Platform CA": PckCa.PLATFORM}
+
+
+class Window(NamedTuple):
+    """When something is in force: from `begin`, and until just before `end`.
+
+    `published` marks what Intel reissues regularly (CRLs, TCB info, identities) as opposed to certificates.
+    """
+
+    name: str
+    begin: datetime
+    end: datetime
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Some windows, and when all of them are open: from `begin` until just before `end`."""
+
+    windows: tuple[Window, ...]
+    begin: datetime
+    end: datetime
+
+
+def in_force(windows: Iterable[Window]) -> InForce:
+    """Put windows together; without any, always is."""
+    every = tuple(windows)
+    return InForce(
+        every,
+        begin=max((window.begin for window in every), default=datetime.min.replace(tzinfo=UTC)),
+        end=min((window.end for window in every), default=datetime.max.replace(tzinfo=UTC)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PckCaChain:
+    """A PCK CA and the root above it."""
+
+    ca: Certificate
+    root: Certificate
+
+
+def certificate_window(certificate: Certificate) -> Window:
+    """A certificate is valid through the second of its notAfter (RFC 5280, 4.1.2.5)."""
+    end = certificate.not_after
+    if end < datetime.max.replace(tzinfo=end.tzinfo):
+        end += timedelta(seconds=1)
+    return Window(certificate.common_name, certificate.not_before, end, published=False)
+
+
+def crl_window(name: str, crl: Crl) -> Window:
+    """A list is in force until its nextUpdate, when there is a newer one that may revoke more."""
+    return Window(name, crl.this_update, crl.next_update, published=True)
+
+
+def read_chain(pem: str, field: str, length: int, parsed: dict[bytes, Certificate]) -> tuple[Certificate, ...]:
+    """Read a chain that must have `length` certificates; those already in `parsed` are taken from there.
+
+    Raises FormatError for what is no certificate, CertificateChainError for another number.
+    """
+    encoded = split_pem(pem, field)
+    if len(encoded) != length:
+        raise CertificateChainError(
+            msg("{name}: {count} certificates, must be {expected}", name=field, count=len(encoded), expected=length)
+        )
+    for one in encoded:
+        if one not in parsed:
+            parsed[one] = parse_certificate(one, field)
+    return tuple(parsed[one] for one in encoded)
+
+
+def check_root(root: Certificate, anchor: TrustAnchor) -> None:
+    """Refuse a root certificate that is not the trust anchor's (UntrustedRootError, CertificateChainError)."""
+    if root.common_name != ROOT_CA_NAME or root.subject != root.issuer or not root.is_ca:
+        raise CertificateChainError(
+            msg(
+                "{name} stands where {expected} must: a chain is leaf first, root last",
+                name=root.common_name,
+                expected=ROOT_CA_NAME,
+            )
+        )
+    if root.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) != anchor.point:
+        raise UntrustedRootError(
+            msg("the chain leads to another root key than that of the trust anchor, {anchor}", anchor=anchor.name),
+            hint=msg("quotes of a lab or of test tooling need that root as the trust anchor: --trusted-root FILE"),
+        )
+    if sha256(root.encoded).digest() not in KNOWN_ROOT_CERTIFICATES and not signature_verifies(
+        root.public_key, root.signature, root.signed_bytes
+    ):
+        raise CertificateChainError(msg("the signature of {name} does not verify", name=root.common_name))
+
+
+def check_issued(certificate: Certificate, issuer: Certificate) -> None:
+    """Refuse a certificate that `issuer`, a CA, did not issue; raises CertificateChainError."""
+    if certificate.issuer != issuer.subject:
+        raise CertificateChainError(
+            msg("{name} was not issued by {issuer}", name=certificate.common_name, issuer=issuer.common_name)
+        )
+    if issuer.path_length is None or (issuer.key_usage is not None and not issuer.key_usage.key_cert_sign):
+        raise CertificateChainError(msg("{name} may not issue certificates", name=issuer.common_name))
+    if certificate.is_ca and issuer.path_length < 1:
+        raise CertificateChainError(msg("{name} may not issue certificates of a CA", name=issuer.common_name))
+    if not signature_verifies(issuer.public_key, certificate.signature, certificate.signed_bytes):
+        raise CertificateChainError(msg("the signature of {name} does not verify", name=certificate.common_name))
+
+
+def check_pck_ca(ca: Certificate, root: Certificate, anchor: TrustAnchor) -> None:
+    """Refuse what is not a PCK CA under the trust anchor."""
+    check_root(root, anchor)
+    if ca.common_name not in _PCK_CA_NAMES or not ca.is_ca:
+        raise CertificateChainError(msg("{name} is not a PCK CA", name=ca.common_name))
+    check_issued(ca, root)
+
+
+def check_leaf(leaf: Certificate, name: str, issuer: Certificate) -> None:
+    """Refuse an end certificate that is not the one called `name` or that `issuer` did not issue."""
+    if leaf.common_name != name or leaf.is_ca:
+        raise CertificateChainError(msg("{name} stands where {expected} must", name=leaf.common_name, expected=name))
+    if leaf.key_usage is not None and not leaf.key_usage.digital_signature:
+        raise CertificateChainError(msg("{name} may not sign", name=leaf.common_name))
+    check_issued(leaf, issuer)
+
+
+def pck_ca(certificate: Certificate) -> PckCa | None:
+    """Which PCK CA a certificate is by its name, None where it is none."""
+    return _PCK_CA_NAMES.get(certificate.common_name)
+
+
+def read_crl(encoded: bytes, name: str, issuer: Certificate) -> Crl:
+    """Read a list and make sure that `issuer` made it.
+
+    Raises CrlMissingError for no list at all, FormatError for what is none, CrlIssuerError, CrlSignatureError.
+    """
+    if not encoded:
+        raise CrlMissingError(msg("the {name} is empty: nothing says what is revoked", name=name))
+    crl = parse_crl(encoded, name)
+    if crl.issuer != issuer.subject:
+        raise CrlIssuerError(msg("the {name} is not by {issuer}", name=name, issuer=issuer.common_name))
+    if issuer.key_usage is not None and not issuer.key_usage.crl_sign:
+        raise CrlIssuerError(msg("{name} may not sign revocation lists", name=issuer.common_name))
+    if not signature_verifies(issuer.public_key, crl.signature, crl.signed_bytes):
+        raise CrlSignatureError(msg("the signature of the {name} does not verify", name=name))
+    return crl
+
+
+def check_not_revoked(certificate: Certificate, crl: Crl) -> None:
+    """Refuse a certificate that is on its issuer's list; raises CertificateRevokedError."""
+    if crl.revokes(certificate.serial_number):
+        raise CertificateRevokedError(
+            msg(
+                "{name} with serial number {serial} is revoked",
+                name=certificate.common_name,
+                serial=f"{certificate.serial_number:x}",
+            )
+        )
