@@ -10,11 +10,14 @@ from __future__ import annotations
 import binascii
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sgxkit.dcap import der
 from sgxkit.errors import FormatError
@@ -24,6 +27,9 @@ MAX_CHAIN_SIZE = 64 << 10
 MAX_CHAIN_LENGTH = 8
 MAX_CRL_SIZE = 2 << 20
 
+_SECOND = timedelta(seconds=1)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
 _PEM_BLOCK = re.compile(
     r"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/\r\n]+={0,2}[\r\n]*)-----END CERTIFICATE-----[ \t\r\n]*"
 )
@@ -31,9 +37,21 @@ _COMMON_NAME = bytes.fromhex("0603550403")
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
+class Window(NamedTuple):
+    """When something is in force: from `begin`, and until just before `end`.
+
+    `published` marks what Intel reissues regularly (CRLs, TCB info, identities) as opposed to certificates.
+    """
+
+    name: str
+    begin: datetime
+    end: datetime
+    published: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One certificate; names are raw DER, so that they compare as they were signed.
+    """One certificate; names are raw DER, so that they compare as they were signed; `public_point` is 04, x, y.
 
     `path_length` is None for a leaf (not a CA); a CA without a limit has `MAX_CHAIN_LENGTH`.
     """
@@ -48,9 +66,11 @@ class Certificate:
     signed_bytes: bytes
     signature: bytes
     public_key: ec.EllipticCurvePublicKey
+    public_point: bytes
     path_length: int | None
     key_usage: x509.KeyUsage | None
     extensions: x509.Extensions
+    window: Window
 
     @property
     def is_ca(self) -> bool:
@@ -124,25 +144,35 @@ def parse_certificate(encoded: bytes, field: str) -> Certificate:
             key_usage = value
         elif extension.critical:
             raise FormatError(field, msg("critical extension {oid} is not known", oid=extension.oid.dotted_string))
+    common_name = _common_name(encoded, subject, field)
     return Certificate(
         encoded=encoded,
         subject=encoded[subject.start : subject.end],
         issuer=encoded[issuer.start : issuer.end],
-        common_name=_common_name(encoded, subject, field),
+        common_name=common_name,
         serial_number=serial_number,
         not_before=not_before,
         not_after=not_after,
         signed_bytes=encoded[tbs.start : tbs.end],
         signature=signature,
         public_key=public_key,
+        public_point=public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
         path_length=path_length,
         key_usage=key_usage,
         extensions=extensions,
+        window=Window(common_name, not_before, _after(not_after), published=False),
     )
 
 
+def _after(not_after: datetime) -> datetime:
+    """A certificate is valid through the second of its notAfter (RFC 5280, 4.1.2.5)."""
+    return min(not_after, _END_OF_TIME - _SECOND) + _SECOND
+
+
+@lru_cache(maxsize=64)
 def parse_crl(encoded: bytes, field: str) -> Crl:
-    """Read one complete DER CRL of version 2 with an ECDSA-SHA256 signature; raises FormatError.
+    """Read one complete DER CRL of version 2 with an ECDSA-SHA256 signature; raises FormatError. The last few are
+    remembered as they were read.
 
     It must carry a CRL number and an authority key identifier (RFC 5280, 5.2), and no critical extension: those make
     a list partial (5.2.4, 5.2.5), and what is absent from a partial list may be revoked all the same.

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from sgxkit.dcap.certificate import Certificate, Crl, parse_certificate, parse_crl, split_pem
+from sgxkit.dcap.certificate import Certificate, Crl, Window, parse_certificate, parse_crl, split_pem
 from sgxkit.dcap.ecdsa import signature_verifies
 from sgxkit.dcap.errors import (
     CertificateChainError,
@@ -41,18 +39,6 @@ class PckCa(StrEnum):
 
 
 _PCK_CA_NAMES = {"Intel SGX PCK Processor CA": PckCa.PROCESSOR, "Intel SGX PCK Platform CA": PckCa.PLATFORM}
-
-
-class Window(NamedTuple):
-    """When something is in force: from `begin`, and until just before `end`.
-
-    `published` marks what Intel reissues regularly (CRLs, TCB info, identities) as opposed to certificates.
-    """
-
-    name: str
-    begin: datetime
-    end: datetime
-    published: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +68,14 @@ class PckCaChain:
     root: Certificate
 
 
-def certificate_window(certificate: Certificate) -> Window:
-    """A certificate is valid through the second of its notAfter (RFC 5280, 4.1.2.5)."""
-    end = certificate.not_after
-    if end < datetime.max.replace(tzinfo=end.tzinfo):
-        end += timedelta(seconds=1)
-    return Window(certificate.common_name, certificate.not_before, end, published=False)
-
-
 def crl_window(name: str, crl: Crl) -> Window:
     """A list is in force until its nextUpdate, when there is a newer one that may revoke more."""
     return Window(name, crl.this_update, crl.next_update, published=True)
 
 
-def read_chain(pem: str, field: str, length: int, parsed: dict[bytes, Certificate]) -> tuple[Certificate, ...]:
-    """Read a chain that must have `length` certificates; those already in `parsed` are taken from there.
+@lru_cache(maxsize=256)
+def read_chain(pem: str, field: str, length: int) -> tuple[Certificate, ...]:
+    """Read a chain that must have `length` certificates; the last few chains are remembered as they were read.
 
     Raises FormatError for what is no certificate, CertificateChainError for another number.
     """
@@ -105,10 +84,7 @@ def read_chain(pem: str, field: str, length: int, parsed: dict[bytes, Certificat
         raise CertificateChainError(
             msg("{name}: {count} certificates, must be {expected}", name=field, count=len(encoded), expected=length)
         )
-    for one in encoded:
-        if one not in parsed:
-            parsed[one] = parse_certificate(one, field)
-    return tuple(parsed[one] for one in encoded)
+    return tuple(parse_certificate(one, field) for one in encoded)
 
 
 def check_root(root: Certificate, anchor: TrustAnchor) -> None:
@@ -121,7 +97,7 @@ def check_root(root: Certificate, anchor: TrustAnchor) -> None:
                 expected=ROOT_CA_NAME,
             )
         )
-    if root.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) != anchor.point:
+    if root.public_point != anchor.point:
         raise UntrustedRootError(
             msg("the chain leads to another root key than that of the trust anchor, {anchor}", anchor=anchor.name),
             hint=msg("quotes of a lab or of test tooling need that root as the trust anchor: --trusted-root FILE"),

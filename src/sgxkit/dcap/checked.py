@@ -14,14 +14,12 @@ from typing import ParamSpec, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sgxkit.dcap.certificate import Certificate, Crl
+from sgxkit.dcap.certificate import Certificate, Crl, Window
 from sgxkit.dcap.chains import (
     PCK_CERTIFICATE_NAME,
     TCB_SIGNING_NAME,
     InForce,
     PckCaChain,
-    Window,
-    certificate_window,
     check_leaf,
     check_not_revoked,
     check_pck_ca,
@@ -95,7 +93,6 @@ class CheckedCollateral:
     tcb_info: TcbInfo | None
     identity: EnclaveIdentity | None
     in_force: InForce
-    certificates: dict[bytes, Certificate]
     failures: Failures
 
 
@@ -154,7 +151,7 @@ def check_collateral(collateral: Collateral, anchor: TrustAnchor) -> CheckedColl
             if certificate.issuer == root_crl.issuer:
                 failures.attempt(Step.ROOT_CRL, check_not_revoked, certificate, root_crl)
 
-    windows = [certificate_window(certificate) for certificate in certificates.values()]
+    windows = [certificate.window for certificate in certificates.values()]
     if root_crl is not None:
         windows.append(crl_window("root CA CRL", root_crl))
     if pck_crl is not None:
@@ -163,20 +160,20 @@ def check_collateral(collateral: Collateral, anchor: TrustAnchor) -> CheckedColl
         windows.append(Window("TCB info", tcb_info.issue_date, tcb_info.next_update, published=True))
     if identity is not None:
         windows.append(Window("QE identity", identity.issue_date, identity.next_update, published=True))
-    return CheckedCollateral(
-        ca_chain, root_crl, pck_crl, tcb_info, identity, in_force(windows), certificates, failures
-    )
+    return CheckedCollateral(ca_chain, root_crl, pck_crl, tcb_info, identity, in_force(windows), failures)
 
 
 def _signer_chain(pem: str, name: str, anchor: TrustAnchor, certificates: dict[bytes, Certificate]) -> SignerChain:
-    signer, root = read_chain(pem, name, 2, certificates)
+    signer, root = read_chain(pem, name, 2)
+    certificates.update({signer.encoded: signer, root.encoded: root})
     check_root(root, anchor)
     check_leaf(signer, TCB_SIGNING_NAME, root)
     return SignerChain(signer, root)
 
 
 def _pck_ca_chain(pem: str, anchor: TrustAnchor, certificates: dict[bytes, Certificate]) -> PckCaChain:
-    ca, root = read_chain(pem, "PCK CRL issuer chain", 2, certificates)
+    ca, root = read_chain(pem, "PCK CRL issuer chain", 2)
+    certificates.update({ca.encoded: ca, root.encoded: root})
     check_pck_ca(ca, root, anchor)
     return PckCaChain(ca, root)
 
@@ -207,9 +204,8 @@ def check_platform(
 
     Raises VerificationError or FormatError where the chain itself is refused: then there is no platform to speak of.
     """
-    certificates = dict(collateral.certificates) if collateral is not None else {}
-    known = set(certificates)
-    pck, ca, root = read_chain(pck_chain_pem, "PCK certificate chain", 3, certificates)
+    chain = read_chain(pck_chain_pem, "PCK certificate chain", 3)
+    pck, ca, root = chain
     ca_chain = collateral.pck_ca_chain if collateral is not None else None
     if ca_chain is None or ca.encoded != ca_chain.ca.encoded or root.encoded != ca_chain.root.encoded:
         check_pck_ca(ca, root, anchor)
@@ -221,10 +217,7 @@ def check_platform(
         failures.attempt(Step.PCK_CRL, _check_pck_not_revoked, pck, ca, collateral)
         failures.attempt(Step.TCB_INFO, _check_tcb_info_is_for, platform, tee_type, collateral.tcb_info)
         failures.attempt(Step.QE_IDENTITY, _check_identity_is_for, tee_type, collateral.identity)
-    windows = [
-        certificate_window(certificate) for encoded, certificate in certificates.items() if encoded not in known
-    ]
-    return CheckedPlatform(pck, platform, in_force(windows), failures)
+    return CheckedPlatform(pck, platform, in_force(certificate.window for certificate in chain), failures)
 
 
 def _check_ca_not_revoked(ca: Certificate, root: Certificate, collateral: CheckedCollateral) -> None:
@@ -237,7 +230,7 @@ def _check_pck_not_revoked(pck: Certificate, ca: Certificate, collateral: Checke
     if collateral.pck_crl is None or collateral.pck_ca_chain is None:
         return
     listed = collateral.pck_ca_chain.ca
-    if (listed.subject, listed.public_key) != (ca.subject, ca.public_key):
+    if (listed.subject, listed.public_point) != (ca.subject, ca.public_point):
         raise CrlIssuerError(
             msg("the {name} is not by {issuer}", name="PCK CRL", issuer=ca.common_name),
             hint=msg("the list needed is that of ca={ca}", ca=_ca_parameter(ca)),

@@ -90,4 +90,4 @@ def first_mismatch(identity: EnclaveIdentity, report: ReportBody) -> str | None:
 
 def masked(value: bytes, mask: bytes) -> bytes:
     """Return the bitwise AND of two byte strings of one length."""
-    return bytes(a & b for a, b in zip(value, mask, strict=True))
+    return (int.from_bytes(value, "big") & int.from_bytes(mask, "big")).to_bytes(len(value), "big")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -64,7 +65,11 @@ def parse_pck_platform(certificate: Certificate) -> PckPlatform:
         raise FormatError(_FIELD, msg("the certificate has none")) from error
     if not isinstance(extension.value, x509.UnrecognizedExtension):
         raise FormatError(_FIELD, msg("not an SGX extension"))
-    data = extension.value.value
+    return _parse_extension(extension.value.value)
+
+
+@lru_cache(maxsize=256)
+def _parse_extension(data: bytes) -> PckPlatform:
     outer = der.element(data, 0, len(data), _FIELD)
     if outer.end != len(data):
         raise FormatError(_FIELD, msg("bytes follow it"), offset=outer.end)
@@ -97,13 +102,18 @@ def parse_pck_platform(certificate: Certificate) -> PckPlatform:
 def _pairs(data: bytes, parent: der.Element, arc: bytes) -> dict[int, der.Element]:
     """Read a SEQUENCE of SEQUENCE { OID, value } into value by the OID's last number; each may come once."""
     found: dict[int, der.Element] = {}
-    for pair in der.children(data, der.expect(parent, der.SEQUENCE, _FIELD), _FIELD):
-        der.expect(pair, der.SEQUENCE, _FIELD)
-        oid = der.expect(der.element(data, pair.content, pair.end, _FIELD), der.OBJECT_IDENTIFIER, _FIELD)
-        value = der.element(data, oid.end, pair.end, _FIELD)
-        if data[oid.content : oid.end - 1] != arc or value.end != pair.end:
+    position, end = der.expect(parent, der.SEQUENCE, _FIELD).content, parent.end
+    header = bytes([der.OBJECT_IDENTIFIER, len(arc) + 1]) + arc
+    while position < end:
+        pair = der.expect(der.element(data, position, end, _FIELD), der.SEQUENCE, _FIELD)
+        position = pair.end
+        value_start = pair.content + len(header) + 1
+        if value_start >= position or not data.startswith(header, pair.content):
             raise FormatError(_FIELD, msg("a pair that the specification does not have"), offset=pair.start)
-        number = data[oid.end - 1]
+        number = data[value_start - 1]
+        value = der.element(data, value_start, position, _FIELD)
+        if value.end != position:
+            raise FormatError(_FIELD, msg("a pair that the specification does not have"), offset=pair.start)
         if number in found:
             raise FormatError(_FIELD, msg("field {number} comes twice", number=number), offset=pair.start)
         found[number] = value

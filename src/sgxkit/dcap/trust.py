@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sgxkit.dcap.certificate import parse_certificate, split_pem
 from sgxkit.dcap.ecdsa import public_key, signature_verifies
@@ -63,5 +62,5 @@ def anchor_from_pem(text: str, name: str) -> TrustAnchor:
         raise FormatError(name, msg("its own signature does not verify"))
     return TrustAnchor(
         f"{root.common_name} (SHA-256 {sha256(root.encoded).hexdigest()[:16]}…)",
-        root.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+        root.public_point,
     )
