@@ -690,7 +690,9 @@ def kernel_log(host: Host) -> Json:
         return {"via": via, "lines": selected[:MAX_LINES], "complete": complete}
     reason = next((item for _, item in failures if item["error"] == "permission"), failures[0][1])
     raise UnreadError(
-        reason["error"], "; ".join(f"{via}: {item['text']}" for via, item in failures), reason.get("errno")
+        reason["error"],
+        "; ".join(item["text"] if via in item["text"] else f"{via}: {item['text']}" for via, item in failures),
+        reason.get("errno"),
     )
 
 
@@ -2266,6 +2268,8 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 < options.timeout <= 3600:
         parser.error("the time limit must be between 0 and 3600 seconds")
+    # Whoever ends us wants our children ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         document = read_facts(options.timeout, not options.no_network, options.root, options.aesm_socket)
         status = 0

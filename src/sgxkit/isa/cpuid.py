@@ -111,7 +111,7 @@ class EpcType(IntEnum):
 
 
 class EpcProtection(IntEnum):
-    """ECX[3:0] of an EPC section: what the memory behind it is protected against."""
+    """ECX[3:0] of an EPC section: what the memory behind it is protected against; newer processors have others."""
 
     CONFIDENTIALITY_INTEGRITY = 1
     CONFIDENTIALITY = 2
@@ -133,9 +133,9 @@ class EpcSection:
     protection: int
 
     @property
-    def known(self) -> bool:
-        """Whether this is an EPC section of a kind that the manual names; software uses no other."""
-        return self.type == EpcType.EPC and self.protection in (1, 2)
+    def usable(self) -> bool:
+        """Whether this is an EPC section: Linux uses it whatever its protection (arch/x86/kernel/cpu/sgx/main.c)."""
+        return self.type == EpcType.EPC
 
 
 def enclave_bytes(log2: int) -> int:

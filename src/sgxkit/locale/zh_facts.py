@@ -22,5 +22,26 @@ CATALOG: dict[str, str] = {
     ),
     "is larger than {limit} bytes": "超过 {limit} 字节",
     "is not JSON: {reason}": "不是 JSON：{reason}",
+    "has a YAML alias": "含有 YAML 别名",
+    "is nested more than {limit} deep": "嵌套超过 {limit} 层",
+    "is not YAML: {reason}": "不是 YAML：{reason}",
+    "has none of the keys of an sgx-detect export": "没有 sgx-detect 导出文件的任何键",
+    "is not a list of {count} numbers": "不是 {count} 个数字的列表",
+    'is neither "Ok" nor "Err"': "既不是“Ok”也不是“Err”",
+    "does not fit {bits} bits": "超出 {bits} 位",
+    "is not a power of two": "不是 2 的幂",
+    "is not UTF-8 text": "不是 UTF-8 文本",
+    "is neither a facts document nor an export of sgx-detect": "既不是事实文档，也不是 sgx-detect 的导出文件",
+    "Make one on the host with `sgxkit doctor --export FILE` or `sgx-detect --export`.": (
+        "请在该主机上用 `sgxkit doctor --export FILE` 或 `sgx-detect --export` 生成。"
+    ),
+    "{path} cannot be read: {reason}": "无法读取 {path}：{reason}",
+    "There is no Python interpreter to run the probe with.": "没有可用来运行探测程序的 Python 解释器。",
+    "The probe gave no answer within {seconds:g} seconds.": "探测程序在 {seconds:g} 秒内没有应答。",
+    "A system call of this host hangs; look for processes in state D and at the kernel's log.": (
+        "本机有系统调用挂起；请检查处于 D 状态的进程和内核日志。"
+    ),
+    "The probe of this host failed: {reason}": "本机探测失败：{reason}",
+    "The probe of this host gave no valid document: {reason}": "本机探测没有给出有效的文档：{reason}",
     'has the key "{name}" twice': "键“{name}”出现两次",
 }

@@ -11,6 +11,7 @@ from sgxkit.isa.cpuid import (
     EpcSection,
     MiscSelect,
     SgxCapabilities,
+    StructuredFeatures,
     decode_epc_section,
     decode_sgx,
     decode_sgx_attributes,
@@ -57,7 +58,7 @@ def test_azure_dcsv3() -> None:
     )
     assert sgx.attributes.xfrm == 0x2E7
     assert sgx.epc == (EpcSection(2, 1, 0x40_0000_0000, 8 << 30, EpcProtection.CONFIDENTIALITY),)
-    assert sgx.epc[0].known
+    assert sgx.epc[0].usable
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,25 @@ def test_epc_section_fields(base: int, size: int, protection: int, kind: int, no
     assert decode_epc_section(2, registers) == EpcSection(2, kind, base, size, protection)
 
 
-def test_only_sections_of_named_kinds_are_known() -> None:
-    known = {
+def test_a_section_is_usable_by_its_type_whatever_its_protection() -> None:
+    usable = {
         (kind, protection)
         for kind in range(1, 16)
         for protection in range(16)
-        if EpcSection(2, kind, 0, 4096, protection).known
+        if EpcSection(2, kind, 0, 4096, protection).usable
     }
-    assert known == {(1, 1), (1, 2)}
+    assert usable == {(1, protection) for protection in range(16)}
+
+
+def test_xeon_gold_5315y() -> None:
+    """Registers published as ayeks/SGX-hardware pull request 87: 65144 MiB, EUPDATESVN, SGX-KEYS."""
+    assert decode_structured_features(CpuidRegisters(0, 0xF3BFB7EF, 0x40417F5E, 0xBC040412)) == StructuredFeatures(
+        True, True, True
+    )
+    capability = decode_sgx_capability(CpuidRegisters(0x403, 1, 0, 0x381F))
+    assert capability.capabilities == SgxCapabilities.SGX1 | SgxCapabilities.SGX2 | SgxCapabilities.EUPDATESVN
+    section = decode_epc_section(2, CpuidRegisters(0x18000001, 0x70, 0xE7800002, 0xF))
+    assert section == EpcSection(2, 1, 0x70_1800_0000, 65144 << 20, EpcProtection.CONFIDENTIALITY)
 
 
 def test_enumeration_ends_at_a_gap() -> None:
