@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sgxkit import __version__
-from sgxkit.cli import doctor, options, output
+from sgxkit.cli import doctor, options, output, quote
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -52,6 +52,7 @@ def root(
 
 
 doctor.register(app)
+quote.register(app)
 
 
 def _report(error: SgxkitError) -> None:

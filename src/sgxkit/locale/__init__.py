@@ -19,6 +19,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_attestation,
         zh_cli,
         zh_collateral,
+        zh_envelope,
         zh_facts,
         zh_host,
     )
@@ -27,6 +28,7 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_cli.CATALOG,
         **zh_attestation.CATALOG,
         **zh_collateral.CATALOG,
+        **zh_envelope.CATALOG,
         **zh_facts.CATALOG,
         **zh_host.CATALOG,
     }
