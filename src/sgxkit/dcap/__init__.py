@@ -1,1 +1,41 @@
-"""DCAP attestation: quotes, collateral and their verification."""
+"""DCAP attestation: quotes, collateral and their verification.
+
+    from sgxkit.dcap import Policy, Verifier, parse_bundle
+
+    verification = Verifier(Policy(mrenclave=frozenset({expected}))).verify(quote, parse_bundle(bundle))
+
+`Verifier.verify` returns only for a quote that is genuine, in force and what the policy asks for, and raises a
+`VerificationError` otherwise. docs/verification.md says what each step checks.
+"""
+
+from sgxkit.dcap.collateral import Collateral, CollateralError, export_bundle, parse_bundle
+from sgxkit.dcap.errors import CollateralMissingError, PolicyError, VerificationError
+from sgxkit.dcap.policy import Policy
+from sgxkit.dcap.quote import Quote, TeeType, UnsupportedQuoteError, parse_quote
+from sgxkit.dcap.tcb import TcbStatus
+from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA, TrustAnchor, anchor_from_pem
+from sgxkit.dcap.verification import Step, Verdict, Verification
+from sgxkit.dcap.verify import Verifier
+
+__all__ = [
+    "INTEL_SGX_ROOT_CA",
+    "Collateral",
+    "CollateralError",
+    "CollateralMissingError",
+    "Policy",
+    "PolicyError",
+    "Quote",
+    "Step",
+    "TcbStatus",
+    "TeeType",
+    "TrustAnchor",
+    "UnsupportedQuoteError",
+    "Verdict",
+    "Verification",
+    "VerificationError",
+    "Verifier",
+    "anchor_from_pem",
+    "export_bundle",
+    "parse_bundle",
+    "parse_quote",
+]

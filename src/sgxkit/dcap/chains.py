@@ -1,7 +1,7 @@
 """The certificate chains of the SGX hierarchy and the lists that revoke in it.
 
 Intel SGX PCK Certificate and CRL Specification, 2.1: root, then either a PCK CA and the PCK certificate of a
-platform, or the TCB signing certificate. Each has its one common name; a chain is complete and in order, leaf first.
+platform, or the TCB signing certificate. Each has its one common name; a chain is complete, leaf first.
 """
 
 from __future__ import annotations

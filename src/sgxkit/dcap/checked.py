@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sgxkit.dcap.certificate import Certificate, Crl, Window
 from sgxkit.dcap.chains import (
     PCK_CERTIFICATE_NAME,
+    ROOT_CA_NAME,
     TCB_SIGNING_NAME,
     InForce,
     PckCaChain,
@@ -206,6 +207,9 @@ def check_platform(
     """
     chain = read_chain(pck_chain_pem, "PCK certificate chain", 3)
     pck, ca, root = chain
+    if ca.common_name == ROOT_CA_NAME:
+        # Quotes exist that were made with leaf, root, CA; which is which is beyond doubt, so both orders are read.
+        ca, root = root, ca
     ca_chain = collateral.pck_ca_chain if collateral is not None else None
     if ca_chain is None or ca.encoded != ca_chain.ca.encoded or root.encoded != ca_chain.root.encoded:
         check_pck_ca(ca, root, anchor)
