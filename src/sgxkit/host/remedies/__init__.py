@@ -1,0 +1,1 @@
+"""What to do about a verdict, as data for this host's operating system. Nothing here is ever run."""
