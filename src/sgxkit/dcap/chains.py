@@ -23,7 +23,7 @@ from sgxkit.dcap.errors import (
     CrlSignatureError,
     UntrustedRootError,
 )
-from sgxkit.dcap.trust import KNOWN_ROOT_CERTIFICATES, TrustAnchor
+from sgxkit.dcap.trust import TrustAnchor
 from sgxkit.messages import msg
 
 ROOT_CA_NAME = "Intel SGX Root CA"
@@ -102,7 +102,7 @@ def check_root(root: Certificate, anchor: TrustAnchor) -> None:
             msg("the chain leads to another root key than that of the trust anchor, {anchor}", anchor=anchor.name),
             hint=msg("quotes of a lab or of test tooling need that root as the trust anchor: --trusted-root FILE"),
         )
-    if sha256(root.encoded).digest() not in KNOWN_ROOT_CERTIFICATES and not signature_verifies(
+    if sha256(root.encoded).digest() not in anchor.certificates and not signature_verifies(
         root.public_key, root.signature, root.signed_bytes
     ):
         raise CertificateChainError(msg("the signature of {name} does not verify", name=root.common_name))

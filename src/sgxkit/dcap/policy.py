@@ -47,6 +47,9 @@ class Policy:
     reportdata: bytes | None = None
     sgx_types: frozenset[SgxType] | None = None
     platform_instance_ids: frozenset[bytes] | None = None
+    dynamic_platform: bool | None = None
+    cached_keys: bool | None = None
+    smt_enabled: bool | None = None
     mrenclave: frozenset[bytes] | None = None
     mrsigner: frozenset[bytes] | None = None
     isvprodid: int | None = None
@@ -224,6 +227,23 @@ def judge_platform(
                 id="(none)" if instance is None else instance.hex(),
             ),
         )
+
+    for name in ("dynamic_platform", "cached_keys", "smt_enabled"):
+        wanted, found = getattr(policy, name), getattr(platform, name)
+        if wanted is not None and found is not wanted:
+            yield PolicyError(
+                name,
+                msg(
+                    "{name} of the platform is {value}, not {expected}",
+                    name=name,
+                    value=_yes_or_no(found),
+                    expected=_yes_or_no(wanted),
+                ),
+            )
+
+
+def _yes_or_no(flag: bool | None) -> str:
+    return "not stated" if flag is None else str(flag).lower()
 
 
 def _in_grace(policy: Policy, tcb: TcbVerdict, at: datetime) -> bool:
