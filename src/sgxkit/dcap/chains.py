@@ -50,14 +50,17 @@ class InForce:
     end: datetime
 
 
+_ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
 def in_force(windows: Iterable[Window]) -> InForce:
     """Put windows together; without any, always is."""
     every = tuple(windows)
-    return InForce(
-        every,
-        begin=max((window.begin for window in every), default=datetime.min.replace(tzinfo=UTC)),
-        end=min((window.end for window in every), default=datetime.max.replace(tzinfo=UTC)),
-    )
+    begin, end = _ALWAYS
+    for window in every:
+        begin = max(begin, window.begin)
+        end = min(end, window.end)
+    return InForce(every, begin, end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ as strict as can be: only the status UpToDate, no debug mode, no service TD, SEP
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sgxkit.dcap.errors import PolicyError
@@ -63,6 +63,10 @@ class Policy:
     tdattributes: tuple[int, int] | None = None
     mrservicetd: frozenset[bytes] = frozenset({NO_SERVICE_TD})
     require_sept_ve_disable: bool = True
+    sgx_only: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The rules in use that only an SGX quote can meet."""
+    tdx_only: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The rules in use that only a TDX quote can meet."""
 
     def __post_init__(self) -> None:
         if TcbStatus.REVOKED in self.accepted_statuses:
@@ -85,16 +89,8 @@ class Policy:
             )
         if min(self.platform_grace_period, self.collateral_grace_period) < timedelta(0):
             raise InputError(msg("a grace period cannot be negative"))
-
-    @property
-    def sgx_only(self) -> tuple[str, ...]:
-        """The rules in use that only an SGX quote can meet."""
-        return tuple(name for name in _SGX_RULES if getattr(self, name) is not None)
-
-    @property
-    def tdx_only(self) -> tuple[str, ...]:
-        """The rules in use that only a TDX quote can meet."""
-        return tuple(name for name in _TDX_RULES if getattr(self, name) is not None)
+        for attribute, rules in (("sgx_only", _SGX_RULES), ("tdx_only", _TDX_RULES)):
+            object.__setattr__(self, attribute, tuple(name for name in rules if getattr(self, name) is not None))
 
 
 _SIZES = (

@@ -224,7 +224,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "require_sept_ve_disable": _flag,
 }
 
-POLICY_KEYS = (*(field.name for field in fields(Policy)), "reportdata_file", "trust_anchor")
+POLICY_KEYS = (*(field.name for field in fields(Policy) if field.init), "reportdata_file", "trust_anchor")
 """Every key that a policy file may have."""
 
 

@@ -45,6 +45,9 @@ class TeeType(IntEnum):
     TDX = 0x00000081
 
 
+_TEE_TYPES = {tee_type.value: tee_type for tee_type in TeeType}
+
+
 class AttestationKeyType(IntEnum):
     """The algorithm of the attestation key; only ECDSA on P-256 is in use."""
 
@@ -80,6 +83,9 @@ class CertificationDataType(IntEnum):
     PCK_LEAF = 4
     PCK_CHAIN = 5
     QE_REPORT = 6
+
+
+_CERTIFICATION_DATA_TYPES = {kind.value: kind for kind in CertificationDataType}
 
 
 class UnsupportedQuoteError(FormatError):
@@ -281,17 +287,20 @@ def _parse_header(data: bytes) -> QuoteHeader:
                 "version", msg("{version} is not a quote version (3, 4 or 5)", version=version), offset=0
             )
     version, key_type, tee, qe_svn, pce_svn, vendor, user_data = _HEADER.unpack(_take(data, 0, HEADER_SIZE, "header"))
-    if key_type == AttestationKeyType.ECDSA_P384:
-        raise UnsupportedQuoteError("attestation key type", msg("ECDSA P-384 is defined but not in use"), offset=2)
     if key_type != AttestationKeyType.ECDSA_P256:
+        if key_type == AttestationKeyType.ECDSA_P384:
+            raise UnsupportedQuoteError(
+                "attestation key type", msg("ECDSA P-384 is defined but not in use"), offset=2
+            )
         raise FormatError("attestation key type", msg("{type} is not ECDSA P-256 (2)", type=key_type), offset=2)
     if version == 3 and tee != 0:
         raise FormatError("header.reserved", msg("reserved bytes must be zero"), offset=4)
-    if tee not in (TeeType.SGX, TeeType.TDX):
+    tee_type = _TEE_TYPES.get(tee)
+    if tee_type is None:
         raise FormatError("TEE type", msg("{type} is neither SGX (0) nor TDX (0x81)", type=hex(tee)), offset=4)
     if vendor != INTEL_QE_VENDOR_ID:
         raise FormatError("QE vendor id", msg("{id} is not Intel's", id=vendor.hex()), offset=12)
-    return QuoteHeader(version, AttestationKeyType.ECDSA_P256, TeeType(tee), qe_svn, pce_svn, vendor, user_data)
+    return QuoteHeader(version, AttestationKeyType.ECDSA_P256, tee_type, qe_svn, pce_svn, vendor, user_data)
 
 
 def _parse_v5_body_descriptor(data: bytes, tee_type: TeeType) -> BodyType:
@@ -346,11 +355,12 @@ def _parse_certification_data(data: bytes, start: int) -> CertificationData:
             msg("{size} bytes announced, {left} left", size=size, left=len(data) - content),
             offset=start + 2,
         )
+    kind = _CERTIFICATION_DATA_TYPES.get(number)
     payload = data[content:]
-    if number in (CertificationDataType.PCK_LEAF, CertificationDataType.PCK_CHAIN):
-        return _parse_pck_certification_data(CertificationDataType(number), payload, content)
-    if number in _PPID_SIZES:
-        return _parse_ppid_certification_data(CertificationDataType(number), payload, content)
+    if kind in (CertificationDataType.PCK_CHAIN, CertificationDataType.PCK_LEAF):
+        return _parse_pck_certification_data(kind, payload, content)
+    if kind in _PPID_SIZES:
+        return _parse_ppid_certification_data(kind, payload, content)
     raise FormatError(
         "certification data type", msg("{type} is not one that a quote can carry (1 to 5)", type=number), offset=start
     )
