@@ -68,6 +68,7 @@ def realistic_collateral(platform: Platform) -> Collateral:
 
 def forget_what_was_parsed() -> None:
     for remembered in (
+        certificate.parse_certificate,
         chains.read_chain,
         certificate.parse_crl,
         pck._parse_extension,

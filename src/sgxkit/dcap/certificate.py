@@ -117,8 +117,12 @@ def split_pem(text: str, field: str) -> tuple[bytes, ...]:
     return tuple(certificates)
 
 
-def parse_certificate(encoded: bytes, field: str) -> Certificate:
-    """Read one DER certificate with a P-256 key and an ECDSA-SHA256 signature; raises FormatError."""
+@lru_cache(maxsize=256)
+def parse_certificate(encoded: bytes, field: str = "certificate") -> Certificate:
+    """Read one DER certificate with a P-256 key and an ECDSA-SHA256 signature; raises FormatError.
+
+    What a certificate says never changes, so the last few are remembered.
+    """
     try:
         certificate = x509.load_der_x509_certificate(encoded)
         public_key = certificate.public_key()

@@ -24,6 +24,7 @@ from sgxkit.dcap.errors import (
     UntrustedRootError,
 )
 from sgxkit.dcap.trust import TrustAnchor
+from sgxkit.errors import FormatError
 from sgxkit.messages import msg
 
 ROOT_CA_NAME = "Intel SGX Root CA"
@@ -87,7 +88,10 @@ def read_chain(pem: str, field: str, length: int) -> tuple[Certificate, ...]:
         raise CertificateChainError(
             msg("{name}: {count} certificates, must be {expected}", name=field, count=len(encoded), expected=length)
         )
-    return tuple(parse_certificate(one, field) for one in encoded)
+    try:
+        return tuple(parse_certificate(one) for one in encoded)
+    except FormatError as error:
+        raise FormatError(field, error.message, hint=error.hint) from error
 
 
 def check_root(root: Certificate, anchor: TrustAnchor) -> None:

@@ -23,6 +23,8 @@ class ContentCache(Generic[Found]):
         self._lock = Lock()
 
     def get(self, key: Hashable) -> Found | None:
+        if not self._found:
+            return None
         with self._lock:
             found = self._found.get(key)
             if found is not None:

@@ -12,7 +12,7 @@ from typing import cast
 from sgxkit.errors import FormatError
 from sgxkit.messages import msg
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 
@@ -69,10 +69,11 @@ def hexadecimal(parent: dict[str, object], name: str, field: str, *, size: int) 
 
 def date(parent: dict[str, object], name: str, field: str) -> datetime:
     """Return a point in time, written YYYY-MM-DDThh:mm:ssZ and no other way."""
-    value = string(parent, name, field)
-    if _DATE.fullmatch(value) is not None:
+    found = _DATE.fullmatch(string(parent, name, field))
+    if found is not None:
+        year, month, day, hour, minute, second = map(int, found.groups())
         try:
-            return datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
+            return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
         except ValueError:
             pass  # a month 13 or an hour 25: refused below like any other text
     raise FormatError(f"{field}.{name}", msg("must be a time in the form YYYY-MM-DDThh:mm:ssZ"))

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from operator import ge
+from typing import cast
 
 from sgxkit.dcap.json_fields import array, as_object, date, hexadecimal, integer, member, string
 from sgxkit.dcap.quote import TeeType
@@ -23,7 +24,7 @@ MAX_LEVELS = 256
 MAX_MODULE_IDENTITIES = 64
 MAX_ADVISORIES = 256
 _COMPONENTS = 16
-_ADVISORY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ADVISORY_IDS = re.compile(r"(?:[A-Za-z0-9._-]{1,64}\n)*")
 _MODULE_ID = re.compile(r"TDX_[0-9A-Fa-f]{2}")
 
 
@@ -207,9 +208,9 @@ def advisory_ids(level: dict[str, object], field: str) -> tuple[str, ...]:
     if "advisoryIDs" not in level:
         return ()
     found = array(level, "advisoryIDs", field, limit=MAX_ADVISORIES)
-    if not all(isinstance(name, str) and _ADVISORY_ID.fullmatch(name) for name in found):
+    if not set(map(type, found)) <= {str} or not _ADVISORY_IDS.fullmatch("".join(f"{name}\n" for name in found)):
         raise FormatError(f"{field}.advisoryIDs", msg("not identifiers of advisories"))
-    return tuple(str(name) for name in found)
+    return tuple(cast("list[str]", found))
 
 
 def svn_levels(document: dict[str, object], field: str) -> tuple[SvnLevel, ...]:
