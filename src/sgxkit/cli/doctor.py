@@ -223,7 +223,8 @@ class _Printer:
             text.append("  " if position else "").append(f"{self.glyphs[entry.mark]} ", _STYLES[entry.mark])
             text.append(output.say(entry.title))
             if entry.detail:
-                text.append(f" ({printable(entry.detail)})", "dim")
+                detail = entry.detail if isinstance(entry.detail, str) else output.say(entry.detail)
+                text.append(f" ({printable(detail)})", "dim")
         if line.note is not None:
             text.append(f"  {output.say(line.note)}", "dim")
         return text

@@ -38,6 +38,8 @@ summary { cursor: pointer; } .facts { font-size: .85rem; }
 @media print { body { margin: 0; max-width: none; } pre, li, tr { break-inside: avoid; } }
 """
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
 
 def page(diagnosis: Diagnosis, *, version: str, language: Language = "en") -> str:
     """Return the whole page in `language`."""
@@ -52,12 +54,15 @@ class _Page:
     def say(self, message: Message) -> str:
         return escape(message.render(self.language))
 
+    def detail(self, detail: Message | str) -> str:
+        return self.say(detail) if isinstance(detail, Message) else escape(detail)
+
     def lines(self, version: str) -> Iterator[str]:
         diagnosis = self.diagnosis
         host = diagnosis.summary.host or msg("a host without a name")
         title = self.say(msg("SGX diagnosis of {host}", host=host))
         yield f'<!doctype html><html lang="{self.language}"><head><meta charset="utf-8">'
-        yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
         yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
         yield f"<h1>{title}</h1>"
@@ -129,7 +134,7 @@ class _Page:
         name = mark(verdict)
         needed = requirement(self.diagnosis.profile, check.id) == "required"
         badge = f' <span class="badge">{self.say(msg("required"))}</span>' if needed else ""
-        detail = f" ({escape(verdict.detail)})" if verdict.detail else ""
+        detail = f" ({self.detail(verdict.detail)})" if verdict.detail else ""
         yield f'<li><span class="{name}">{self.say(MARKS[name])}</span> {self.say(check.title)}{detail}{badge}'
         yield from self.grounds(verdict)
         below = children(check.id)

@@ -312,7 +312,10 @@ def _lint_legacy(data: bytes) -> Report:
         )
         return Report("legacy", Config(), tuple(findings))
     findings.insert(
-        0, Finding("warning", "legacy-format", msg("the file is in the KEY=value format of before DCAP 1.11"))
+        0,
+        Finding(
+            "warning", "legacy-format", msg("the file is in the old KEY=value format, which lacks newer settings")
+        ),
     )
     url = settings.get("PCCS_URL", DEFAULT_URL)
     config = Config(

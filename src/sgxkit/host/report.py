@@ -180,7 +180,7 @@ def _check(check: Check, diagnosis: Diagnosis) -> dict[str, object]:
         "outcome": verdict.outcome.value,
         "status": verdict.status.value if verdict.outcome is Outcome.JUDGED else None,
         "code": verdict.code,
-        "detail": verdict.detail,
+        "detail": str(verdict.detail),
         "cause": _text(verdict.cause),
         "because": list(verdict.because),
         "evidence": [_evidence(entry) for entry in verdict.evidence],

@@ -24,7 +24,7 @@ class Entry:
 
     mark: Mark
     title: Message
-    detail: str = ""
+    detail: Message | str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,10 +167,9 @@ def _judge_running(facts: Facts, _verdicts: Verdicts) -> Verdict:
         return not_applicable(msg("In a container, AESM is the host's affair."))
     if unit is None and isinstance(facts.services.processes, Unread):
         return unknown("services-unread", msg("The running services could not be read."), evidence)
-    state = "not running" if unit is None else unit.active_state
     return fatal(
         "aesm-not-running",
-        msg("AESM is installed, but its service is {state}.", state=state),
+        msg("AESM is installed, but not running."),
         (*evidence, shown("aesm.connect", facts.aesm.connect)),
         (remedies.START, remedies.RESTART_CONTAINER),
     )

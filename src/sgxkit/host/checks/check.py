@@ -48,7 +48,7 @@ class Verdict:
     remedies: tuple[Remedy, ...] = ()
     because: tuple[str, ...] = ()
     outcome: Outcome = Outcome.JUDGED
-    detail: str = ""
+    detail: Message | str = ""
 
     @property
     def failed(self) -> bool:
@@ -81,7 +81,7 @@ class Check:
 
 
 def supported(
-    evidence: Iterable[Evidence] = (), *, detail: str = "", code: str = "ok", cause: Message | None = None
+    evidence: Iterable[Evidence] = (), *, detail: Message | str = "", code: str = "ok", cause: Message | None = None
 ) -> Verdict:
     """Conclude that it is there."""
     return Verdict(Status.SUPPORTED, code, cause, tuple(evidence), detail=detail)

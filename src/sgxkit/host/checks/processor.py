@@ -459,10 +459,10 @@ def _judge_total(facts: Facts, _verdicts: Verdicts) -> Verdict:
         return unknown("cpuid-unread", msg("CPUID could not be read."))
     sound = _epc_bytes(sgx, sound=True)
     confidential = _epc_bytes(sgx, sound=False)
-    sizes = [size(sound)] if sound or not confidential else []
+    detail: Message | str = size(sound)
     if confidential:
-        sizes.append(f"{size(confidential)} (no integrity protection)")
-    detail = ", ".join(sizes)
+        plain = msg("{size} (no integrity protection)", size=size(confidential))
+        detail = msg("{first}, {second}", first=size(sound), second=plain) if sound else plain
     nodes = known(facts.kernel.epc_nodes)
     in_use = None if nodes is None else sum(node.total_bytes for node in nodes)
     evidence = [*_epc_evidence(sgx), shown("kernel.epc_nodes", facts.kernel.epc_nodes if in_use is None else in_use)]

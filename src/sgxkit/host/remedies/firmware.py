@@ -34,7 +34,7 @@ SET_EPC_SIZE = Remedy(
 )
 UNLOCK_FLC = Remedy(
     "unlock-launch-control-in-bios",
-    msg("Enter the BIOS set-up and set “SGX Launch Control Policy” to Unlocked (also called Flexible or Legacy OS)."),
+    msg("Enter the BIOS set-up and set “SGX Launch Control Policy” to Unlocked."),
     ("systemctl reboot --firmware-setup",),
     root=True,
     reboot=True,

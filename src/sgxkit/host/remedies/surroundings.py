@@ -78,7 +78,10 @@ def pass_aesm_socket(kind: str) -> Remedy:
 
 CONTAINER_DEV_EXEC = Remedy(
     "container-dev-exec",
-    msg("The container runtime mounts /dev with noexec (CRI-O 1.25 and later do); update it or use another runtime."),
+    msg(
+        "The container runtime mounts /dev with noexec (some releases of CRI-O from 1.25 on do); update it or use "
+        "another runtime."
+    ),
     link="https://github.com/opencontainers/runtime-tools/issues/759",
 )
 INSTALL_DEVICE_PLUGIN = Remedy(
