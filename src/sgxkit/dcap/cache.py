@@ -133,6 +133,24 @@ def entries(folder: Path, note: Note) -> tuple[CacheEntry, ...]:
     return tuple(found)
 
 
+def find(
+    folder: Path,
+    note: Note,
+    *,
+    tee: str | None = None,
+    fmspc: str | None = None,
+    ca: str | None = None,
+    choice: str | None = None,
+) -> tuple[CacheEntry, ...]:
+    """Return the entries whose keys have these values; None stands for any."""
+    wanted = {"tee": tee, "fmspc": fmspc, "ca": ca, "choice": choice}
+    return tuple(
+        entry
+        for entry in entries(folder, note)
+        if all(value is None or getattr(entry.key, name) == value for name, value in wanted.items())
+    )
+
+
 def store(folder: Path, key: CacheKey, collateral: Collateral) -> CacheEntry:
     """Keep collateral under `key`, replacing what was there, and return the entry.
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
+from pathlib import Path
 from typing import ClassVar
 
 from sgxkit.dcap.signed_json import parse_strict_json, split_signed_json
-from sgxkit.errors import FormatError, SgxkitError
+from sgxkit.errors import FormatError, InputError, SgxkitError
 from sgxkit.messages import msg
 
 MAX_BUNDLE = 4 << 20
@@ -138,6 +140,31 @@ def export_bundle(collateral: Collateral) -> str:
     if collateral.pck_certificate_chain is not None:
         pieces["pck_certificate_chain"] = collateral.pck_certificate_chain
     return json.dumps(pieces, indent=2) + "\n"
+
+
+def read_bundle(path: Path) -> Collateral:
+    """Read a bundle from a file; raises `InputError` where it cannot be read, `FormatError` for what is no bundle."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BUNDLE + 1)
+    except OSError as error:
+        raise InputError(msg("{path} cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
+    return parse_bundle(data)
+
+
+def write_bundle(path: Path, collateral: Collateral) -> None:
+    """Write a bundle to a file, which then is either whole or as it was before; raises `InputError`."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            temporary.write_text(export_bundle(collateral))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            msg("{path} cannot be written: {reason}", path=path, reason=error.strerror or error)
+        ) from error
 
 
 def decode_crl(data: bytes, field: str) -> bytes:

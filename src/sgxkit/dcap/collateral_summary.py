@@ -14,7 +14,7 @@ from sgxkit.dcap.certificate import Certificate, Crl, Window, parse_certificate,
 from sgxkit.dcap.chains import PckCa, crl_window, pck_ca
 from sgxkit.dcap.collateral import Collateral
 from sgxkit.dcap.identity import EnclaveIdentity, parse_enclave_identity
-from sgxkit.dcap.tcb import SvnLevel, TcbInfo, parse_tcb_info
+from sgxkit.dcap.tcb import SvnLevel, TcbInfo, TcbLevel, parse_tcb_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,12 @@ def runs(components: Sequence[int]) -> str:
             f"{components[start]}×{end - start}" if end - start > 2 else " ".join(map(str, components[start:end]))
         )
     return " ".join(parts)
+
+
+def level_text(level: TcbLevel) -> str:
+    """Write what a platform must reach for a level in one line."""
+    tdx = "" if level.tdx_components is None else f"  TDX {runs(level.tdx_components)}"
+    return f"SGX {runs(level.sgx_components)}  PCE {level.pcesvn}{tdx}"
 
 
 def summary_json(summary: CollateralSummary) -> dict[str, object]:

@@ -152,6 +152,13 @@ class TcbEvaluationDataNumbers:
     issuer_chain: str
 
 
+def parse_fmspc(text: str) -> bytes:
+    """Read an FMSPC: 12 hexadecimal digits of either case, as 6 bytes; raises `InputError`."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{12}", text):
+        raise InputError(msg("{text} is not an FMSPC: those have 12 hexadecimal digits", text=json.dumps(text[:40])))
+    return bytes.fromhex(text)
+
+
 def fetch_collateral(
     tee: TeeType,
     fmspc: bytes,

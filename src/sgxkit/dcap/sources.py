@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from sgxkit.dcap.chains import PckCa, pck_ca
 from sgxkit.dcap.collateral import Collateral, CollateralError
 from sgxkit.dcap.collateral_summary import summarize
 from sgxkit.dcap.pck import parse_pck_platform
-from sgxkit.dcap.quote import PckCertificationData, Quote, TeeType
+from sgxkit.dcap.quote import CertificationDataType, PckCertificationData, PpidCertificationData, Quote, TeeType
 from sgxkit.dcap.transport import DEFAULT_PATIENCE, BadAnswerError, Note, Patience, log_note
 from sgxkit.errors import FormatError, InputError
 from sgxkit.messages import msg
@@ -28,6 +29,12 @@ class NotCachedError(CollateralError):
     """The cache has nothing that is still in force, and nobody else may be asked."""
 
     code: ClassVar[str] = "collateral-not-cached"
+
+
+class UnknownPlatformError(CollateralError):
+    """It cannot be told which platform made the quote, and so which collateral it is judged by."""
+
+    code: ClassVar[str] = "collateral-unknown-platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +49,18 @@ class CollateralRequest:
 
 
 class CollateralSource(Protocol):
-    """Gives the collateral for a platform, or raises `CollateralError`."""
+    """Gives what a quote is judged by, or raises `CollateralError`."""
 
-    def collateral(self, request: CollateralRequest) -> Collateral: ...
+    def collateral(self, request: CollateralRequest) -> Collateral:
+        """Return the collateral for a family of platforms."""
+        ...
+
+    def pck_certificate_chain(self, platform: PpidCertificationData, qeid: bytes) -> str:
+        """Return the PCK certificate of a platform and its chain (PEM), for quotes that only name the platform.
+
+        `qeid` is the QE ID, 16 bytes: the first of the quote header's user data.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,16 @@ class BundleSource:
         """Return the bundle."""
         del request
         return self.bundle
+
+    def pck_certificate_chain(self, platform: PpidCertificationData, qeid: bytes) -> str:
+        """Return the chain in the bundle; raises `UnknownPlatformError` where it has none."""
+        del platform, qeid
+        if self.bundle.pck_certificate_chain is None:
+            raise UnknownPlatformError(
+                msg("neither the quote nor the bundle has the PCK certificate"),
+                hint=msg("`sgxkit collateral fetch --quote` makes a bundle that has it"),
+            )
+        return self.bundle.pck_certificate_chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +105,24 @@ class ServiceSource:
             patience=self.patience,
             note=self.note,
         )
+
+    def pck_certificate_chain(self, platform: PpidCertificationData, qeid: bytes) -> str:
+        """Ask the service; raises `CollateralError`, also for a PPID in the clear, which no service takes."""
+        if platform.pceid is None or platform.type is CertificationDataType.PPID_CLEARTEXT:
+            raise UnknownPlatformError(
+                msg("the quote names its platform by PPID in the clear; services want the encrypted PPID"),
+                hint=msg("put the chain into a bundle as pck_certificate_chain"),
+            )
+        return pcs.fetch_pck_certificate(
+            platform.ppid,
+            platform.cpusvn,
+            platform.pcesvn,
+            platform.pceid,
+            qeid,
+            source=self.service,
+            patience=self.patience,
+            note=self.note,
+        ).chain
 
 
 def utc_now() -> datetime:
@@ -131,6 +175,15 @@ class CachedSource:
                 self._cannot_use(error)
             return answer
 
+    def pck_certificate_chain(self, platform: PpidCertificationData, qeid: bytes) -> str:
+        """Ask the service: the certificate is of one platform, and not kept. Raises `CollateralError`."""
+        if self.offline:
+            raise NotCachedError(
+                msg("the quote carries no PCK certificate, and no service may be asked for it"),
+                hint=msg("`sgxkit collateral fetch --quote` makes a bundle that has it"),
+            )
+        return self.upstream.pck_certificate_chain(platform, qeid)
+
     def _cannot_use(self, error: OSError) -> None:
         self.note(msg("the cache {path} cannot be used: {reason}", path=self.folder, reason=error))
 
@@ -174,7 +227,9 @@ def import_collateral(
     summary = summarize(collateral)
     if summary.ca is None:
         name = summary.pck_crl_issuer_chain[0].common_name
-        raise FormatError("pck_crl_issuer_chain", msg("it begins with {name}, not with a PCK CA", name=name))
+        raise FormatError(
+            "pck_crl_issuer_chain", msg("it begins with {name}, not with a PCK CA", name=json.dumps(name))
+        )
     info = summary.tcb_info
     key = cache_key(service, CollateralRequest(info.tee_type, info.fmspc, summary.ca, update))
     # The PCK certificate is of one platform; the rest is of all with this FMSPC.
@@ -186,48 +241,53 @@ def import_collateral(
         raise InputError(msg("the cache {path} cannot be used: {reason}", path=folder, reason=error)) from error
 
 
-def request_for_quote(
+def collateral_for_quote(
     quote: Quote,
+    source: CollateralSource,
     *,
     update: pcs.Update = "standard",
     tcb_evaluation_data_number: int | None = None,
-    pck_certificate_chain: str | None = None,
-) -> CollateralRequest:
-    """Return which collateral a quote is judged by: the TEE it says, FMSPC and CA by its PCK certificate.
+) -> Collateral:
+    """Return the collateral that `quote` is judged by: for the TEE it says, FMSPC and CA by its PCK certificate.
 
-    `pck_certificate_chain` (PEM) is used where the quote carries none. Nothing is verified. Raises `FormatError`;
-    `InputError` where there is no PCK certificate.
+    Where the quote carries no certificate, the source is asked for it first, and the result has it. A bundle is
+    returned as it is. Nothing is verified. Raises `CollateralError`.
     """
+    if isinstance(source, BundleSource):
+        return source.bundle
     data = quote.certification_data
-    if isinstance(data, PckCertificationData):
-        chain = pck_certificates(data)
-    elif pck_certificate_chain is not None:
-        field = "pck_certificate_chain"
-        chain = tuple(parse_certificate(encoded, field) for encoded in split_pem(pck_certificate_chain, field))
-    else:
-        raise InputError(
-            msg("the quote carries no PCK certificate (certification data type {type})", type=int(data.type)),
-            hint=msg("a PCCS has it, and Intel's PCS with a subscription key"),
+    chain = None
+    if isinstance(data, PpidCertificationData):
+        chain = source.pck_certificate_chain(data, quote.header.user_data[:16])
+    try:
+        certificates = _certificates(quote if chain is None else chain)
+        request = CollateralRequest(
+            tee=quote.tee_type,
+            fmspc=parse_pck_platform(certificates[0]).fmspc,
+            ca=_certifying_ca(certificates),
+            update=update,
+            tcb_evaluation_data_number=tcb_evaluation_data_number,
         )
-    return CollateralRequest(
-        tee=quote.header.tee_type,
-        fmspc=parse_pck_platform(chain[0]).fmspc,
-        ca=_certifying_ca(chain),
-        update=update,
-        tcb_evaluation_data_number=tcb_evaluation_data_number,
-    )
+    except FormatError as error:
+        raise UnknownPlatformError(
+            msg("the PCK certificate cannot be read: {problem}", problem=error.message), hint=error.hint
+        ) from error
+    collateral = source.collateral(request)
+    return collateral if chain is None else replace(collateral, pck_certificate_chain=chain)
 
 
-def pck_certificates(data: PckCertificationData) -> tuple[Certificate, ...]:
-    """Read the certificates that a quote carries, PEM or DER one after the other; raises `FormatError`."""
-    field = "certification data"
-    if data.is_pem:
-        encoded = split_pem(data.content.decode("ascii", "replace"), field)
+def _certificates(holder: Quote | str) -> tuple[Certificate, ...]:
+    """Read the PCK certificate and what follows it, out of a quote or PEM; at least one."""
+    field = "PCK certificate"
+    if isinstance(holder, str):
+        encoded = split_pem(holder, field)
+    elif not isinstance(holder.certification_data, PckCertificationData):
+        raise FormatError(field, msg("the quote carries none"))
+    elif holder.certification_data.is_pem:
+        encoded = split_pem(holder.certification_data.content.decode("ascii", "replace"), field)
     else:
-        found = der.elements(data.content, field)
-        encoded = tuple(data.content[element.start : element.end] for element in found)
-    if not encoded:
-        raise FormatError(field, msg("no certificate in it"))
+        content = holder.certification_data.content
+        encoded = tuple(content[element.start : element.end] for element in der.elements(content, field))
     return tuple(parse_certificate(one, field) for one in encoded)
 
 
@@ -240,5 +300,5 @@ def _certifying_ca(chain: tuple[Certificate, ...]) -> PckCa:
         name = str(names[0].value) if names else issuer.rfc4514_string()
         ca = next((ca for ca in PckCa if name == f"Intel SGX PCK {ca.value.title()} CA"), None)
     if ca is None:
-        raise FormatError("certification data", msg("{name} is not a PCK CA", name=name))
+        raise FormatError("PCK certificate", msg("its issuer {name} is not a PCK CA", name=json.dumps(name)))
     return ca

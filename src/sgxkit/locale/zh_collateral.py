@@ -131,8 +131,60 @@ CATALOG: dict[str, str] = {
     ),
     "it begins with {name}, not with a PCK CA": "它以 {name} 开头，而不是 PCK CA",
     "the cache {path} cannot be used: {reason}": "缓存 {path} 不可用：{reason}",
-    "the quote carries no PCK certificate (certification data type {type})": (
-        "quote 中没有 PCK 证书（certification data 类型 {type}）"
+    "{text} is not an FMSPC: those have 12 hexadecimal digits": "{text} 不是 FMSPC：FMSPC 为 12 个十六进制数字",
+    "its issuer {name} is not a PCK CA": "其签发者 {name} 不是 PCK CA",
+    "neither the quote nor the bundle has the PCK certificate": "quote 和 bundle 中都没有 PCK 证书",
+    "the quote names its platform by PPID in the clear; services want the encrypted PPID": (
+        "quote 以明文 PPID 标明平台；而服务需要加密的 PPID"
     ),
-    "a PCCS has it, and Intel's PCS with a subscription key": "可从 PCCS 获取，或凭订阅密钥从 Intel PCS 获取",
+    "the quote carries no PCK certificate, and no service may be asked for it": (
+        "quote 中没有 PCK 证书，且不允许向任何服务请求"
+    ),
+    "the PCK certificate cannot be read: {problem}": "无法读取 PCK 证书：{problem}",
+    "the quote carries none": "quote 中没有",
+    "`sgxkit collateral fetch --quote` makes a bundle that has it": (
+        "`sgxkit collateral fetch --quote` 生成的 bundle 包含它"
+    ),
+    "put the chain into a bundle as pck_certificate_chain": "把证书链作为 pck_certificate_chain 放入 bundle",
+    "{path} cannot be read: {reason}": "无法读取 {path}：{reason}",
+    "{path} cannot be written: {reason}": "无法写入 {path}：{reason}",
+    # cli/collateral.py
+    "warning: any TLS certificate is believed; who answers may be an impostor": (
+        "警告：任何 TLS 证书都被相信；应答者可能是冒充的"
+    ),
+    "warning: no longer in force since {date} ({piece})": "警告：自 {date} 起已失效（{piece}）",
+    "{tee} collateral for FMSPC {fmspc}, {ca} CA, evaluation number {number} (not verified)": (
+        "FMSPC {fmspc} 的 {tee} collateral，{ca} CA，evaluation number {number}（未经验证）"
+    ),
+    "from": "来自",
+    "in force until": "有效期至",
+    "the cache": "缓存",
+    "empty": "空",
+    "in the cache": "缓存于",
+    "written to": "写入",
+    "TCB info, version {version}": "TCB info，版本 {version}",
+    "identity {id}, evaluation number {number}": "identity {id}，evaluation number {number}",
+    "TDX module {id}": "TDX module {id}",
+    "{name}, {count} revoked": "{name}，吊销 {count} 个",
+    "asking {service}": "正在询问 {service}",
+    "an evaluation number and an update exclude each other": "evaluation number 与 update 不能同时使用",
+    "the cache {path} has no such collateral": "缓存 {path} 中没有这样的 collateral",
+    "`sgxkit collateral show cached` lists what it has": "`sgxkit collateral show cached` 列出缓存内容",
+    "{count} sets of collateral in the cache fit": "缓存中有 {count} 组 collateral 符合",
+    "choose one by --fmspc, --ca, --tee, --update; `sgxkit collateral show cached` lists them": (
+        "请用 --fmspc、--ca、--tee、--update 选定一组；`sgxkit collateral show cached` 会列出它们"
+    ),
+    "--pcs and --pccs exclude each other": "--pcs 与 --pccs 不能同时使用",
+    "a PCCS serves the root CRL itself; --root-crl goes with --pcs": (
+        "PCCS 自己提供根 CRL；--root-crl 与 --pcs 搭配使用"
+    ),
+    "--collateral and --pcs, --pccs exclude each other: a bundle is all that is used": (
+        "--collateral 与 --pcs、--pccs 不能同时使用：给出 bundle 时只使用它"
+    ),
+    "--fmspc and --ca are needed, or --quote": "需要 --fmspc 和 --ca，或者 --quote",
+    "`sgxkit quote inspect QUOTE` shows a quote's FMSPC and who certified its platform": (
+        "`sgxkit quote inspect QUOTE` 显示 quote 的 FMSPC 以及其平台由谁认证"
+    ),
+    "--quote and --fmspc, --ca, --tee exclude each other": "--quote 与 --fmspc、--ca、--tee 不能同时使用",
+    "{count} quotes found; the collateral is for the first": "找到 {count} 个 quote；collateral 对应第一个",
 }
