@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
             _write_raw(chosen, raw)
             if str(raw) == "-":
                 return
-        _show(chosen, len(search.quotes), offsets=offsets)
+        _show(chosen, index or 0 if len(search.quotes) > 1 else None, offsets=offsets)
 
 
 def _choose(search: Search, index: int | None) -> Search:
@@ -88,8 +88,11 @@ def _write_raw(search: Search, path: Path) -> None:
         ) from error
 
 
-def _show(search: Search, count: int, *, offsets: bool) -> None:
-    """Print everything that could be read, then fail if anything could not."""
+def _show(search: Search, first: int | None, *, offsets: bool) -> None:
+    """Print everything that could be read, then fail if anything could not.
+
+    `first` is the index of the first quote shown, None where the input has but one.
+    """
     from sgxkit.dcap.inspection import inspect_quote
 
     inspections = [inspect_quote(found) for found in search.quotes]
@@ -106,7 +109,8 @@ def _show(search: Search, count: int, *, offsets: bool) -> None:
         for number, inspection in enumerate(inspections):
             if number:
                 console.print()
-            for line in lines(quote_tree(inspection, number, count, offsets=offsets)):
+            index = None if first is None else first + number
+            for line in lines(quote_tree(inspection, index, offsets=offsets)):
                 console.print(line)
         if search.problems:
             raise search.problems[0]

@@ -52,11 +52,11 @@ class _Places:
         return "" if field is None else f"@{field.offset} +{field.size}"
 
 
-def quote_tree(inspection: Inspection, number: int, count: int, *, offsets: bool) -> Node:
-    """Make the tree of one quote, the `number`-th of `count` in the input."""
+def quote_tree(inspection: Inspection, index: int | None, *, offsets: bool) -> Node:
+    """Make the tree of one quote; `index` is its place among several in the input, None where it is the only one."""
     quote = inspection.quote
     title = _title(inspection)
-    root = Node(title if count == 1 else msg("{number} of {count}: {title}", number=number, count=count, title=title))
+    root = Node(title if index is None else msg("[{index}] {title}", index=index, title=title))
     root.add(msg("nothing here is verified"), style="yellow")
     if is_debug(inspection):
         root.add(msg("DEBUG: whoever runs it can read and change its memory; it keeps no secret"), style=_LOUD)
