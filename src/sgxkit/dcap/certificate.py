@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntFlag
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,12 +29,23 @@ MAX_CHAIN_SIZE = 64 << 10
 MAX_CHAIN_LENGTH = 8
 MAX_CRL_SIZE = 2 << 20
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What pyca/cryptography raises over certificates and CRLs that it cannot read."""
+
 _SECOND = timedelta(seconds=1)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 _PEM_BLOCK = re.compile(
-    r"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/\r\n]+={0,2}[\r\n]*)-----END CERTIFICATE-----[ \t\r\n]*"
+    r"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/\r\n]+={0,2}[\r\n]*)-----END CERTIFICATE-----[\r\n]*"
 )
+_LINE_ENDS = str.maketrans("", "", "\r\n")
 _COMMON_NAME = bytes.fromhex("0603550403")
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
@@ -49,11 +62,20 @@ class Window(NamedTuple):
     published: bool
 
 
+class KeyUsage(IntFlag):
+    """What a certified key may be used for, as far as it matters here (RFC 5280, 4.2.1.3); bit 0 is the highest."""
+
+    DIGITAL_SIGNATURE = 1 << 7
+    KEY_CERT_SIGN = 1 << 2
+    CRL_SIGN = 1 << 1
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """One certificate; names are raw DER, so that they compare as they were signed; `public_point` is 04, x, y.
 
-    `path_length` is None for a leaf (not a CA); a CA without a limit has `MAX_CHAIN_LENGTH`.
+    `path_length` is None for a leaf (not a CA); a CA without a limit has `MAX_CHAIN_LENGTH`. `extensions` are the DER
+    values by the DER of their OIDs, without tag and length.
     """
 
     encoded: bytes
@@ -68,8 +90,8 @@ class Certificate:
     public_key: ec.EllipticCurvePublicKey
     public_point: bytes
     path_length: int | None
-    key_usage: x509.KeyUsage | None
-    extensions: x509.Extensions
+    key_usage: KeyUsage | None
+    extensions: Mapping[bytes, bytes]
     window: Window
 
     @property
@@ -100,17 +122,21 @@ def split_pem(text: str, field: str) -> tuple[bytes, ...]:
     """
     if len(text) > MAX_CHAIN_SIZE:
         raise FormatError(field, msg("{size} bytes, at most {limit} are read", size=len(text), limit=MAX_CHAIN_SIZE))
-    text = text.strip("\0 \t\r\n")
+    text = text.rstrip("\0").strip("\r\n")
     position = 0
     certificates: list[bytes] = []
     while position < len(text):
         found = _PEM_BLOCK.match(text, position)
         if found is None or len(certificates) == MAX_CHAIN_LENGTH:
             raise FormatError(field, msg("not PEM certificates and nothing else"), offset=position)
+        encoded = found[1].translate(_LINE_ENDS)
         try:
-            certificates.append(binascii.a2b_base64(found[1]))
+            decoded = binascii.a2b_base64(encoded)
         except binascii.Error as error:
             raise FormatError(field, msg("not base64: {error}", error=error), offset=position) from error
+        if binascii.b2a_base64(decoded, newline=False) != encoded.encode():
+            raise FormatError(field, msg("base64 with bits that mean nothing"), offset=position)
+        certificates.append(decoded)
         position = found.end()
     if not certificates:
         raise FormatError(field, msg("no certificate in it"))
@@ -123,31 +149,23 @@ def parse_certificate(encoded: bytes, field: str = "certificate") -> Certificate
 
     What a certificate says never changes, so the last few are remembered.
     """
+    tbs, (_, serial, algorithm, issuer, _, subject) = _signed_part(encoded, field, count=6)
+    if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
+        raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
+    serial_bytes = encoded[serial.content : serial.end]
+    if serial.tag != der.INTEGER or not serial_bytes.strip(b"\0") or serial_bytes[0] & 0x80:
+        raise FormatError(field, msg("its serial number is not a positive integer"))
     try:
         certificate = x509.load_der_x509_certificate(encoded)
         public_key = certificate.public_key()
-        extensions = certificate.extensions
         serial_number = certificate.serial_number
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         signature = certificate.signature
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise FormatError(field, msg("not a certificate: {error}", error=error)) from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, ec.SECP256R1):
         raise FormatError(field, msg("its key is not on P-256"))
-    tbs, (_, _, algorithm, issuer, _, subject) = _signed_part(encoded, field, count=6)
-    if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
-        raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
-    path_length: int | None = None
-    key_usage: x509.KeyUsage | None = None
-    for extension in extensions:
-        value = extension.value
-        if isinstance(value, x509.BasicConstraints):
-            if value.ca:
-                path_length = MAX_CHAIN_LENGTH if value.path_length is None else value.path_length
-        elif isinstance(value, x509.KeyUsage):
-            key_usage = value
-        elif extension.critical:
-            raise FormatError(field, msg("critical extension {oid} is not known", oid=extension.oid.dotted_string))
+    extensions = _extensions(encoded, tbs, after=subject, field=field)
     common_name = _common_name(encoded, subject, field)
     return Certificate(
         encoded=encoded,
@@ -161,8 +179,8 @@ def parse_certificate(encoded: bytes, field: str = "certificate") -> Certificate
         signature=signature,
         public_key=public_key,
         public_point=public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
-        path_length=path_length,
-        key_usage=key_usage,
+        path_length=_path_length(extensions.get(_BASIC_CONSTRAINTS), field),
+        key_usage=_key_usage(extensions.get(_KEY_USAGE), field),
         extensions=extensions,
         window=Window(common_name, not_before, _after(not_after), published=False),
     )
@@ -188,7 +206,7 @@ def parse_crl(encoded: bytes, field: str) -> Crl:
         extensions = entries.extensions
         this_update, next_update = entries.last_update_utc, entries.next_update_utc
         signature = entries.signature
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise FormatError(field, msg("not a CRL: {error}", error=error)) from error
     if next_update is None:
         raise FormatError(field, msg("it does not say when the next one comes"))
@@ -223,6 +241,9 @@ def _signed_part(encoded: bytes, field: str, *, count: int) -> tuple[der.Element
     algorithm = der.element(encoded, tbs.end, outer.end, field)
     if encoded[algorithm.start : algorithm.end] != _ECDSA_WITH_SHA256:
         raise FormatError(field, msg("not signed with ECDSA and SHA-256"))
+    signature = der.expect(der.element(encoded, algorithm.end, outer.end, field), der.BIT_STRING, field)
+    if encoded[signature.content : signature.content + 1] != b"\0" or not signature.end == outer.end == len(encoded):
+        raise FormatError(field, msg("bits or bytes that mean nothing follow its signature"))
     fields: list[der.Element] = []
     position = tbs.content
     for _ in range(count):
@@ -230,6 +251,68 @@ def _signed_part(encoded: bytes, field: str, *, count: int) -> tuple[der.Element
         fields.append(found)
         position = found.end
     return tbs, fields
+
+
+_BASIC_CONSTRAINTS = bytes.fromhex("551d13")
+_KEY_USAGE = bytes.fromhex("551d0f")
+_KNOWN = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
+_EXTENSIONS_TAG = 0xA3
+_KEY_USAGE_BITS = KeyUsage.DIGITAL_SIGNATURE | KeyUsage.KEY_CERT_SIGN | KeyUsage.CRL_SIGN
+
+
+def _extensions(encoded: bytes, tbs: der.Element, *, after: der.Element, field: str) -> Mapping[bytes, bytes]:
+    """Read the extensions of a certificate, which follow its key; refuse a critical one that is not known here."""
+    key = der.element(encoded, after.end, tbs.end, field)
+    if key.end == tbs.end:
+        return {}
+    outer = der.expect(der.element(encoded, key.end, tbs.end, field), _EXTENSIONS_TAG, field)
+    listing = der.expect(der.element(encoded, outer.content, outer.end, field), der.SEQUENCE, field)
+    if not listing.end == outer.end == tbs.end:
+        raise FormatError(field, msg("something follows its extensions"), offset=listing.end)
+    found: dict[bytes, bytes] = {}
+    for extension in der.children(encoded, listing, field):
+        parts = list(der.children(encoded, der.expect(extension, der.SEQUENCE, field), field))
+        if len(parts) not in (2, 3):
+            raise FormatError(field, msg("an extension that is none"), offset=extension.start)
+        oid = der.expect(parts[0], der.OBJECT_IDENTIFIER, field)
+        value = der.expect(parts[-1], der.OCTET_STRING, field)
+        name = encoded[oid.content : oid.end]
+        critical = len(parts) == 3 and der.boolean(encoded, parts[1], field)
+        if critical and name not in _KNOWN:
+            raise FormatError(field, msg("critical extension {oid} is not known", oid=name.hex()), offset=oid.start)
+        if name in found:
+            raise FormatError(field, msg("an extension comes twice"), offset=extension.start)
+        found[name] = encoded[value.content : value.end]
+    return found
+
+
+def _path_length(value: bytes | None, field: str) -> int | None:
+    """BasicConstraints ::= SEQUENCE { cA BOOLEAN DEFAULT FALSE, pathLenConstraint INTEGER OPTIONAL }."""
+    if value is None:
+        return None
+    parts = list(der.children(value, _whole(value, der.SEQUENCE, field), field))
+    if not parts or not der.boolean(value, parts[0], field):
+        return None
+    if len(parts) == 1:
+        return MAX_CHAIN_LENGTH
+    return der.unsigned(value, der.expect(parts[1], der.INTEGER, field), field, 0xFF)
+
+
+def _key_usage(value: bytes | None, field: str) -> KeyUsage | None:
+    if value is None:
+        return None
+    bits = _whole(value, der.BIT_STRING, field)
+    # One byte that counts unused bits, then at most 9 bits: two bytes.
+    if not 2 <= bits.end - bits.content <= 3:
+        raise FormatError(field, msg("a key usage that is none"))
+    return KeyUsage(value[bits.content + 1] & _KEY_USAGE_BITS)
+
+
+def _whole(value: bytes, tag: int, field: str) -> der.Element:
+    found = der.expect(der.element(value, 0, len(value), field), tag, field)
+    if found.end != len(value):
+        raise FormatError(field, msg("bytes follow it"), offset=found.end)
+    return found
 
 
 def _common_name(encoded: bytes, name: der.Element, field: str) -> str:

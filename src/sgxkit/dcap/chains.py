@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 
-from sgxkit.dcap.certificate import Certificate, Crl, Window, parse_certificate, parse_crl, split_pem
+from sgxkit.dcap.certificate import Certificate, Crl, KeyUsage, Window, parse_certificate, parse_crl, split_pem
 from sgxkit.dcap.ecdsa import signature_verifies
 from sgxkit.dcap.errors import (
     CertificateChainError,
@@ -121,12 +121,17 @@ def check_issued(certificate: Certificate, issuer: Certificate) -> None:
         raise CertificateChainError(
             msg("{name} was not issued by {issuer}", name=certificate.common_name, issuer=issuer.common_name)
         )
-    if issuer.path_length is None or (issuer.key_usage is not None and not issuer.key_usage.key_cert_sign):
+    if issuer.path_length is None or not _may(issuer, KeyUsage.KEY_CERT_SIGN):
         raise CertificateChainError(msg("{name} may not issue certificates", name=issuer.common_name))
     if certificate.is_ca and issuer.path_length < 1:
         raise CertificateChainError(msg("{name} may not issue certificates of a CA", name=issuer.common_name))
     if not signature_verifies(issuer.public_key, certificate.signature, certificate.signed_bytes):
         raise CertificateChainError(msg("the signature of {name} does not verify", name=certificate.common_name))
+
+
+def _may(certificate: Certificate, usage: KeyUsage) -> bool:
+    """Without the extension, a key may be used for anything (RFC 5280, 4.2.1.3)."""
+    return certificate.key_usage is None or bool(certificate.key_usage & usage)
 
 
 def check_pck_ca(ca: Certificate, root: Certificate, anchor: TrustAnchor) -> None:
@@ -141,7 +146,7 @@ def check_leaf(leaf: Certificate, name: str, issuer: Certificate) -> None:
     """Refuse an end certificate that is not the one called `name` or that `issuer` did not issue."""
     if leaf.common_name != name or leaf.is_ca:
         raise CertificateChainError(msg("{name} stands where {expected} must", name=leaf.common_name, expected=name))
-    if leaf.key_usage is not None and not leaf.key_usage.digital_signature:
+    if not _may(leaf, KeyUsage.DIGITAL_SIGNATURE):
         raise CertificateChainError(msg("{name} may not sign", name=leaf.common_name))
     check_issued(leaf, issuer)
 
@@ -161,7 +166,7 @@ def read_crl(encoded: bytes, name: str, issuer: Certificate) -> Crl:
     crl = parse_crl(encoded, name)
     if crl.issuer != issuer.subject:
         raise CrlIssuerError(msg("the {name} is not by {issuer}", name=name, issuer=issuer.common_name))
-    if issuer.key_usage is not None and not issuer.key_usage.crl_sign:
+    if not _may(issuer, KeyUsage.CRL_SIGN):
         raise CrlIssuerError(msg("{name} may not sign revocation lists", name=issuer.common_name))
     if not signature_verifies(issuer.public_key, crl.signature, crl.signed_bytes):
         raise CrlSignatureError(msg("the signature of the {name} does not verify", name=name))

@@ -13,6 +13,7 @@ from sgxkit.messages import msg
 
 BOOLEAN = 0x01
 INTEGER = 0x02
+BIT_STRING = 0x03
 OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 ENUMERATED = 0x0A
@@ -93,3 +94,11 @@ def unsigned(data: bytes, found: Element, field: str, limit: int) -> int:
     if number > limit:
         raise FormatError(field, msg("{number} is more than {limit}", number=number, limit=limit), offset=found.start)
     return number
+
+
+def boolean(data: bytes, found: Element, field: str) -> bool:
+    """Read a BOOLEAN, which DER writes as 00 or FF."""
+    value = data[expect(found, BOOLEAN, field).content : found.end]
+    if value not in (b"\x00", b"\xff"):
+        raise FormatError(field, msg("not a DER boolean"), offset=found.start)
+    return value == b"\xff"

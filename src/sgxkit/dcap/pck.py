@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
-from cryptography import x509
-
 from sgxkit.dcap import der
 from sgxkit.dcap.certificate import Certificate
 from sgxkit.errors import FormatError
 from sgxkit.messages import msg
 
-SGX_EXTENSIONS = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _FIELD = "PCK certificate, SGX extension"
 
-# 06 len 2a 86 48 86 f8 4d 01 0d 01: the arc 1.2.840.113741.1.13.1, below which every OID of the extension lies.
+# The content of the OID 1.2.840.113741.1.13.1, below which every OID of the extension lies.
 _ARC = bytes.fromhex("2a864886f84d010d01")
 
 PPID, TCB, PCEID, FMSPC, SGX_TYPE, PLATFORM_INSTANCE_ID, CONFIGURATION = range(1, 8)
@@ -59,13 +56,10 @@ class PckPlatform:
 
 def parse_pck_platform(certificate: Certificate) -> PckPlatform:
     """Read the SGX extension of a PCK certificate; raises FormatError where it is absent or not as specified."""
-    try:
-        extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSIONS)
-    except x509.ExtensionNotFound as error:
-        raise FormatError(_FIELD, msg("the certificate has none")) from error
-    if not isinstance(extension.value, x509.UnrecognizedExtension):
-        raise FormatError(_FIELD, msg("not an SGX extension"))
-    return _parse_extension(extension.value.value)
+    extension = certificate.extensions.get(_ARC)
+    if extension is None:
+        raise FormatError(_FIELD, msg("the certificate has none"))
+    return _parse_extension(extension)
 
 
 @lru_cache(maxsize=256)
@@ -139,10 +133,4 @@ def _octets(data: bytes, values: dict[int, der.Element], number: int, size: int)
 
 
 def _flag(data: bytes, values: dict[int, der.Element], number: int) -> bool | None:
-    if number not in values:
-        return None
-    found = der.expect(values[number], der.BOOLEAN, _FIELD)
-    content = data[found.content : found.end]
-    if content not in (b"\x00", b"\xff"):
-        raise FormatError(_FIELD, msg("field {number} is not a DER boolean", number=number))
-    return content == b"\xff"
+    return der.boolean(data, values[number], _FIELD) if number in values else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,14 @@ class TestChain:
         quote = replace(sgx, root=broken).quote()
         verification = Verifier(trust_anchor=sgx.anchor).examine(quote, sgx.collateral(), at=AT)
         assert "chain.invalid" in codes(verification)
+
+    def test_a_certificate_of_an_unknown_version(self, sgx: Platform) -> None:
+        encoded = sgx.pck.certificate.public_bytes(double.serialization.Encoding.DER)
+        version = bytes.fromhex("a003020102")
+        assert encoded.count(version) == 1
+        changed = b64encode(encoded.replace(version, bytes.fromhex("a00302010a"))).decode()
+        pem = f"-----BEGIN CERTIFICATE-----\n{changed}\n-----END CERTIFICATE-----\n" + sgx.ca.pem + sgx.root.pem
+        assert codes(examine(sgx, sgx.collateral(pck_certificate_chain=pem))) == ["collateral.malformed"]
 
     def test_an_unknown_critical_extension(self, sgx: Platform) -> None:
         pck = double.certify(
@@ -323,7 +332,7 @@ class TestQuotingEnclave:
     def test_an_attestation_key_that_the_report_does_not_name(self, sgx: Platform) -> None:
         stranger = replace(sgx, attestation_key=ec.generate_private_key(ec.SECP256R1()))
         good, forged = sgx.quote(), stranger.quote()
-        # The genuine QE report over the forger's key and signature (both 64 bytes, at the start of the signature data).
+        # The genuine QE report over the forger's signature and key, 64 bytes each at the start of the signature data.
         spliced = forged[: 436 + 128] + good[436 + 128 :]
         assert codes(examine(sgx, quote=spliced)) == ["attestation-key.binding"]
 
