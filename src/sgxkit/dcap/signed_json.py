@@ -26,6 +26,7 @@ _FOLD = bytes.maketrans(b"0123456789[,:- \t\n\r", b"0" * 10 + b":" * 8)
 _LONG_NUMBER = b":" + b"0" * 19
 # Possessive, and with the closing quote optional: no input makes it step back or begin again.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -70,15 +71,16 @@ _decoder_of_long_numbers = json.JSONDecoder(
 
 
 def _too_deep(text: str, encoded: bytes) -> bool:
-    # Removing all innermost pairs of brackets takes one pass a level. It fails only where strings contain brackets
-    # or the text is not JSON; then the slower scanner, which knows strings, decides.
-    brackets = encoded.translate(None, _NOT_BRACKETS)
+    # Removing all innermost pairs of brackets takes one pass a level, if both kinds count as one. It fails only where
+    # strings contain brackets or the text is not JSON; then the slower scanner, which knows strings, decides.
+    brackets = encoded.translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
+        before = len(brackets)
+        brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return False
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-    if not brackets:
-        return False
+        if len(brackets) == before:
+            break
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         match text[token.start()]:

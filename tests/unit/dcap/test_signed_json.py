@@ -34,6 +34,7 @@ BAD_VALUES = {
     "thousands of digits": "[" + "9" * 10_000 + "]",
     "leading zero": '{"svn":01}',
     "too deep": "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
+    "too deep, objects and arrays by turns": '[{"a":' * (MAX_DEPTH // 2) + "[]" + "}]" * (MAX_DEPTH // 2),
     "far too deep": '{"a":' * 100_000 + "1" + "}" * 100_000,
     "far too deep and never closed": "[" * 200_000,
     "too deep after brackets in a string": '["}}]]",' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "]",
@@ -59,6 +60,7 @@ def test_refuses(text: str) -> None:
 
 def test_accepts_the_largest_numbers_and_the_greatest_depth() -> None:
     assert parse_strict_json("[9223372036854775807,-9223372036854775808]") == [2**63 - 1, -(2**63)]
+    parse_strict_json('[{"a":' * (MAX_DEPTH // 2) + "0" + "}]" * (MAX_DEPTH // 2))
     value = parse_strict_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
     for _ in range(MAX_DEPTH - 1):
         assert isinstance(value, list)
