@@ -937,7 +937,7 @@ def parse_facts(document: object) -> Facts:
     if schema != SCHEMA:
         raise FormatError(
             "$.schema",
-            msg("is {found}, and this version reads {expected}", found=str(schema)[:20], expected=SCHEMA),
+            msg("is another version than {expected}, which this sgxkit reads", expected=SCHEMA),
             hint=msg("Read the facts again with this version's `sgxkit doctor --export`."),
         )
     facts: Facts = decode(Facts, document)

@@ -197,6 +197,8 @@ class Host:
         try:
             outputs = self._read(child, limit, arguments[0])
             status = child.wait(max(0.05, self.remaining()))
+            if self.remaining() <= 0:  # it may have been killed
+                raise UnreadError("timeout", f"{arguments[0]} did not end within the time limit")
         except subprocess.TimeoutExpired:
             raise UnreadError("timeout", f"{arguments[0]} did not end within the time limit")
         finally:
@@ -260,15 +262,18 @@ def _chunks(descriptor: int, limit: int) -> Iterator[bytes]:
         yield data
 
 
-SECRET_JSON = re.compile(r'("[^"\n]*(?:key|token|secret|password|authorization)[^"\n]*"\s*:\s*")([^"\n]*)', re.I)
-SECRET_LINE = re.compile(r"^([^#\n=:\"]*(?:key|token|secret|password)[^\n=:\"]*=[ \t]*)(\S[^\n]*)", re.I | re.M)
-SECRET_PARAMETER = re.compile(r"([\w.-]*(?:password|passwd|token|secret)[\w.-]*=)(\S+)", re.I)
+# Quantifiers are bounded: while a regular expression runs, no other thread does, nor any time limit.
+SECRET = re.compile(
+    r"((?:passw(?:or)?d|token|secret|authorization|key)[\w.-]{0,40}\"?[ \t]{0,20}[=:][ \t]{0,20}(?:(?=[^\"\s])|\"))"
+    r"((?<=\")[^\"\n]*|\S+)",
+    re.I,
+)
 USER_INFORMATION = re.compile(r"(://)([^/@\s\"']+)(?=@)")
 
 
 def redacted(text: str) -> str:
     """Overwrite secrets with as many asterisks, so that offsets stay true."""
-    for pattern in (SECRET_JSON, SECRET_LINE, SECRET_PARAMETER, USER_INFORMATION):
+    for pattern in (SECRET, USER_INFORMATION):
         text = pattern.sub(lambda match: match.group(1) + "*" * len(match.group(2)), text)
     return text
 
@@ -638,11 +643,16 @@ def kernel_modules(host: Host) -> List[Json]:
 def available_modules(host: Host) -> List[str]:
     release = host.line("/proc/sys/kernel/osrelease")
     folder = f"/lib/modules/{release}"
-    pattern = re.compile(r"^(\S*/(?:[^/\s]*sgx[^/\s]*|msr|cpuid)\.ko[.\w]*)", re.M)
-    result = pattern.findall(host.text(f"{folder}/modules.dep", 16 * 1024 * 1024))
+    text = host.text(f"{folder}/modules.dep", 16 * 1024 * 1024)
     if host.exists(f"{folder}/modules.builtin"):
-        result += pattern.findall(host.text(f"{folder}/modules.builtin", 4 * 1024 * 1024))
-    return sorted(set(result))[:MAX_LINES]
+        text += "\n" + host.text(f"{folder}/modules.builtin", 4 * 1024 * 1024)
+    result = set()
+    for line in text.splitlines():
+        path = line.split(":", 1)[0][:MAX_LINE]
+        name = path.rsplit("/", 1)[-1]
+        if "sgx" in name or name.startswith(("msr.ko", "cpuid.ko")):
+            result.add(path)
+    return sorted(result)[:MAX_LINES]
 
 
 def lines_about_sgx(host: Host, folders: Iterable[str], suffix: str) -> List[Json]:
@@ -997,10 +1007,13 @@ CLOUDS = (
 
 def os_release(host: Host) -> Json:
     path = "/etc/os-release" if host.exists("/etc/os-release") else "/usr/lib/os-release"
-    fields = dict(re.findall(r"""^([A-Z_]+)=["']?(.*?)["']?\s*$""", host.text(path), re.M))
+    fields: Dict[str, str] = {}
+    for line in host.text(path).splitlines():
+        name, _, content = line.partition("=")
+        fields[name.strip()] = content.strip().strip("\"'")
     return {
         "id": fields.get("ID", ""),
-        "id_like": fields.get("ID_LIKE", "").split(),
+        "id_like": fields.get("ID_LIKE", "").split()[:MAX_LINES],
         "version_id": fields.get("VERSION_ID", ""),
         "version_codename": fields.get("VERSION_CODENAME", ""),
         "pretty_name": fields.get("PRETTY_NAME", ""),
@@ -1697,40 +1710,50 @@ def apt_keys(host: Host) -> List[Json]:
 
 
 def openpgp_keys(data: bytes) -> List[Json]:
-    """Return the primary keys in a keyring, binary or armoured; ValueError if it is neither."""
+    """Return the primary keys in a keyring, binary or armoured; ValueError if it is neither.
+
+    A key's lifetime is that of its direct-key signature where that states one, else that of the latest certification
+    of a user ID by the key itself.
+    """
     keys: List[Json] = []
     key_id = b""
-    signed = -1
+    latest = {"direct": -1, "certification": -1}
     for block in openpgp_blocks(data):
         for tag, body in openpgp_packets(block):
             if tag == 6:
                 fingerprint, key_id, created = openpgp_fingerprint(body)
                 keys.append({"fingerprint": fingerprint, "user_id": "", "created": created, "expires": None})
-                signed = -1
+                latest = {"direct": -1, "certification": -1}
             elif tag == 14:
                 key_id = b""  # signatures from here on are of subkeys
             elif tag == 13 and keys and not keys[-1]["user_id"]:
                 keys[-1]["user_id"] = body[:MAX_LINE].decode("utf-8", "replace")
             elif tag == 2 and keys and key_id:
-                when, lifetime = openpgp_self_signature(body, key_id)
-                if when > signed:
-                    signed = when
+                kind, when, lifetime = openpgp_self_signature(body, key_id)
+                if kind not in latest or (kind == "direct" and not lifetime):
+                    continue
+                overruled = kind == "certification" and latest["direct"] >= 0
+                if when > latest[kind] and not overruled:
                     keys[-1]["expires"] = keys[-1]["created"] + lifetime if lifetime else None
+                latest[kind] = max(when, latest[kind])
     if not keys:
         raise ValueError("no public key in it")
     return keys
 
 
 def openpgp_blocks(data: bytes) -> List[bytes]:
-    if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" not in data:
+    begin, end_ = b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"-----END PGP PUBLIC KEY BLOCK-----"
+    if begin not in data:
         if data[:1] < b"\x80":
             raise ValueError("neither armoured nor binary")
         return [data]
     import base64
 
     blocks = []
-    pattern = rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----"
-    for content in re.findall(pattern, data, re.S):
+    for part in data.split(begin)[1:]:
+        content, found, _ = part.partition(end_)
+        if not found:
+            raise ValueError("an armoured block does not end")
         lines = [line.strip() for line in content.split(b"\n")]
         # Header lines end with the first empty line; the line that begins with "=" is a checksum.
         body = lines[lines.index(b"", 1) :] if b"" in lines[1:] else lines
@@ -1796,11 +1819,11 @@ def openpgp_fingerprint(body: bytes) -> Tuple[str, bytes, int]:
     raise ValueError(f"key version {version} is not known")
 
 
-def openpgp_self_signature(body: bytes, key_id: bytes) -> Tuple[int, int]:
-    """Return the creation time of a signature by the key itself and the key's lifetime in it; -1 for any other."""
+def openpgp_self_signature(body: bytes, key_id: bytes) -> Tuple[str, int, int]:
+    """Return the kind of a signature by the key itself (else ``other``), when it was made, and the key's lifetime."""
     view = bytearray(body)
     if len(view) < 6 or view[0] not in (4, 5, 6) or view[1] not in (0x10, 0x11, 0x12, 0x13, 0x1F):
-        return -1, 0
+        return "other", -1, 0
     width = 4 if view[0] == 6 else 2
     offset = 4
     created, lifetime, issuer = -1, 0, b""
@@ -1824,7 +1847,9 @@ def openpgp_self_signature(body: bytes, key_id: bytes) -> Tuple[int, int]:
                 issuer = content
             elif kind == 33 and len(content) >= 21 and not issuer:
                 issuer = content[1:9] if content[0] in (5, 6) else content[-8:]
-    return (created, lifetime) if issuer == key_id else (-1, 0)
+    if issuer != key_id:
+        return "other", -1, 0
+    return "direct" if view[1] == 0x1F else "certification", created, lifetime
 
 
 def packages_section(host: Host, facts: Json) -> None:
@@ -1860,7 +1885,9 @@ def qcnl_path(host: Host) -> str:
 def qcnl_urls(host: Host) -> List[str]:
     """Return the URLs in the configuration: those for certificates first, in the order that the library asks them."""
     text = host.text(qcnl_path(host))
-    plain = re.sub(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', lambda match: match.group(1) or " ", text, flags=re.S)
+    # What is not closed reaches to the end, so that it is read once only.
+    tokens = r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*.*?(?:\*/|\Z)'
+    plain = re.sub(tokens, lambda match: match.group(1) or " ", text, flags=re.S)
     result: List[str] = []
     for key, legacy in (
         ("local_pck_url", "LOCAL_PCK_URL"),
@@ -1991,7 +2018,7 @@ def kubernetes_section(host: Host, facts: Json) -> None:
 
 
 def kubernetes_cluster(host: Host) -> Json:
-    address = os.environ.get("KUBERNETES_SERVICE_HOST") if host.real else None
+    address = os.environ.get("KUBERNETES_SERVICE_HOST")
     inside = bool(address) and host.exists(SERVICE_ACCOUNT + "/token")
     config = None if inside else kubeconfig(host)
     if not inside and config is None:
@@ -2226,6 +2253,8 @@ def read_facts(
             thread.start()
         for thread in threads:
             thread.join(host.remaining())
+        # Copied before children are killed, so that what they then say is not taken for an answer.
+        read = within_limits(document)
     finally:
         host.end_children()
     source = {
@@ -2239,11 +2268,9 @@ def read_facts(
         "timings": timings,
         "notes": list(host.notes),
     }
-    result: Json = {"schema": SCHEMA, "source": source}
-    result.update(document)
-    bounded = within_limits(result)
-    assert isinstance(bounded, dict)
-    return bounded
+    result: Json = {"schema": SCHEMA, "source": within_limits(source)}
+    result.update(read)
+    return result
 
 
 def within_limits(item: Any) -> Any:

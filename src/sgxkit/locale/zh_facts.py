@@ -16,7 +16,7 @@ CATALOG: dict[str, str] = {
     'is not an object with either "value" or "error"': "不是只含“value”或只含“error”的对象",
     "is not an object": "不是对象",
     "is missing": "缺失",
-    "is {found}, and this version reads {expected}": "是 {found}，而本版本读取的是 {expected}",
+    "is another version than {expected}, which this sgxkit reads": "不是本版 sgxkit 所读取的版本 {expected}",
     "Read the facts again with this version's `sgxkit doctor --export`.": (
         "请用本版本的 `sgxkit doctor --export` 重新读取。"
     ),
