@@ -117,6 +117,20 @@ def test_exported_facts_are_judged_alike(tmp_path: Path) -> None:
     assert text.startswith(f"judged from {file}, captured on ")
 
 
+def test_an_export_of_sgx_detect_is_judged_and_named(tmp_path: Path) -> None:
+    file = tmp_path / "detect.yaml"
+    file.write_text(
+        "Detecting SGX, this may take a minute...\ncpuid_7h:\n  Ok:\n    sgx: false\n    sgx_lc: false\n",
+        encoding="utf-8",
+    )
+    done = doctor("--facts", str(file))
+    assert done.returncode == 1
+    assert done.stdout.startswith(
+        f"judged from {file}, captured on an unnamed host at an unrecorded time by sgx-detect"
+    )
+    assert diagnosis("--facts", str(file))["findings"][0]["check"] == "cpu.sgx"
+
+
 def test_facts_can_go_to_standard_output(tmp_path: Path) -> None:
     done = doctor("--export", "-")
     file = tmp_path / "facts.json"

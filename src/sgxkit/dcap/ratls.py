@@ -119,10 +119,22 @@ def _binds_key_der(spki: bytes) -> Bind:
 
 
 def _binds_key_pem(spki: bytes) -> Bind:
+    return binds_sha256(Bound.PUBLIC_KEY, "PEM of the public key, with its final zero byte", _pem(spki) + b"\0")
+
+
+def _pem(spki: bytes) -> bytes:
     body = base64.b64encode(spki)
     lines = [body[at : at + 64] for at in range(0, len(body), 64)]
-    text = b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b"\0"])
-    return binds_sha256(Bound.PUBLIC_KEY, "PEM of the public key, with its final zero byte", text)
+    return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
+
+
+def _claims_have_key(spki: bytes, claims: bytes) -> Bind:
+    """Open Enclave's evidence binds its custom claims; in a certificate those are the PEM text of the key."""
+    text = _pem(spki)
+    place = "custom claims of the evidence"
+    present = text if text in claims else claims
+    binding = Binding(Bound.PUBLIC_KEY, "PEM of the public key", place, "none", text, present)
+    return lambda _reportdata: binding
 
 
 def _binds_key_point(spki: bytes) -> Bind:
@@ -162,7 +174,9 @@ def _read_open_enclave(oid: str, value: bytes, spki: bytes) -> tuple[Layer, ...]
     bind: tuple[Bind, ...] = (binds_either(_binds_key_pem(spki), _binds_key_der(spki)),)
     if opened:
         inner, details = opened[0].content, opened[0].details
-        bind = opened[0].bind or bind
+        if opened[0].bind:
+            claims = bytes.fromhex(str(dict(details)["custom claims"]))
+            bind = (*opened[0].bind, _claims_have_key(spki, claims))
     if not is_quote(inner):
         raise FormatError(f"extension {oid}", msg("no quote in it"))
     return (Layer(oid, inner, Envelope.OPEN_ENCLAVE_CERTIFICATE, bind, details),)
