@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -55,14 +56,16 @@ def collect_facts(timeout: float = 5.0, network: bool = True, *, aesm_socket: st
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the probe if it still runs; asked first, so that it ends what it started itself."""
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(1.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    """End the probe if it still runs, asked first, so that it ends what it started itself; then let go of it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # killed in a system call that hangs: the kernel ends it
+            process.wait(1.0)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
 
 
 def load_facts(source: Path | str | bytes) -> Facts:

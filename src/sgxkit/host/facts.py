@@ -564,7 +564,7 @@ class ClockState:
     """Whether the kernel's clock is disciplined.
 
     synchronised        state is not TIME_ERROR and STA_UNSYNC is clear (adjtimex(2)).
-    offset_seconds      last known offset from true time, None where nothing tells it.
+    offset_seconds      this host's clock minus true time as last known, None where nothing tells it.
     max_error_seconds   the kernel's bound on the error.
     via                 what told the offset: ``adjtimex`` or ``chronyc``.
     """

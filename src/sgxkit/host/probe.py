@@ -1155,7 +1155,8 @@ def adjtimex() -> Json:
     disciplined = synchronised and status & 0x0001
     return {
         "synchronised": synchronised,
-        "offset_seconds": offset / (1e9 if status & 0x2000 else 1e6) if disciplined else None,
+        # What is still to be added to the clock, so the host is behind by as much.
+        "offset_seconds": -offset / (1e9 if status & 0x2000 else 1e6) if disciplined else None,
         "max_error_seconds": max_error / 1e6,
         "via": "adjtimex",
     }
@@ -1173,9 +1174,9 @@ def clock_section(host: Host, facts: Json) -> None:
     status, output, _ = host.run([program, "-n", "-c", "tracking"])
     fields = output.strip().split(",")
     if status == 0 and len(fields) >= 14:
-        # reference, name, stratum, reference time, system time (correction still to be made), ..., leap status
+        # reference, name, stratum, reference time, system time (positive: this host is behind), ..., leap status
         synchronised = fields[13] != "Not synchronised"
-        offset = float(fields[4]) if synchronised else None
+        offset = -float(fields[4]) if synchronised else None
         facts["state"] = value(dict(state["value"], synchronised=synchronised, offset_seconds=offset, via="chronyc"))
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sgxkit
 from sgxkit.host import probe
+from sgxkit.host.document import MAX_ITEMS, MAX_TEXT
+from sgxkit.host.facts import SCHEMA
 
 CREATED = 1679300000
 DAY = 86400
@@ -228,3 +232,84 @@ def test_service_urls_of_a_configuration(tmp_path: Path, text: str, urls: list[s
     (tmp_path / "etc" / "sgx_default_qcnl.conf").write_text(text)
     host = probe.Host(5, True, str(tmp_path), None)
     assert probe.qcnl_urls(host) == urls
+
+
+class Scripted(probe.Host):
+    """This host, but programs and their output are made up."""
+
+    def __init__(self, present: set[str], output: str, status: int = 0, problem: str = "") -> None:
+        super().__init__(5, True, "/", None)
+        self.present, self.result, self.commands = present, (status, output, problem), list[list[str]]()
+
+    def exists(self, path: str) -> bool:
+        return path in self.present
+
+    def program(self, name: str, folders: Iterable[str] = ()) -> str | None:
+        return f"/usr/bin/{name}" if f"/usr/bin/{name}" in self.present else None
+
+    def run(self, arguments: list[str], limit: int = 0) -> tuple[int, str, str]:
+        self.commands.append(arguments)
+        return self.result
+
+
+def unit_block(load: str, active: str) -> str:
+    # systemctl prints properties in an order of its own.
+    return f"Result=success\nLoadState={load}\nActiveState={active}\nSubState=dead\nUnitFileState="
+
+
+def test_units_are_those_asked_for_in_order() -> None:
+    blocks = [unit_block("not-found", "inactive") for _ in probe.UNITS]
+    blocks[probe.UNITS.index("aesmd.service")] = unit_block("loaded", "active")
+    host = Scripted({"/run/systemd/system", "/usr/bin/systemctl"}, "\n\n".join(blocks) + "\n")
+    found = {unit["name"]: unit for unit in probe.units(host)}
+    assert tuple(found) == probe.UNITS
+    assert (found["aesmd.service"]["load_state"], found["aesmd.service"]["active_state"]) == ("loaded", "active")
+    assert (found["qgsd.service"]["load_state"], found["qgsd.service"]["unit_file_state"]) == ("not-found", "")
+    assert len(host.commands) == 1
+
+
+@pytest.mark.parametrize(
+    ("present", "output", "problem", "kind"),
+    [
+        (set(), "", "", "unsupported"),
+        ({"/run/systemd/system"}, "", "", "absent"),
+        ({"/run/systemd/system", "/usr/bin/systemctl"}, "LoadState=loaded\n", "", "error"),
+        ({"/run/systemd/system", "/usr/bin/systemctl"}, "", "Failed to connect to bus: Access denied", "permission"),
+    ],
+)
+def test_units_that_cannot_be_read_say_why(present: set[str], output: str, problem: str, kind: str) -> None:
+    result = probe.reading(probe.units, Scripted(present, output, problem=problem))
+    assert result["error"] == kind
+
+
+@pytest.mark.parametrize(
+    ("leap", "correction", "expected"),
+    [
+        ("Normal", "-0.25", (True, 0.25)),
+        ("Normal", "0.000012", (True, -0.000012)),
+        ("Not synchronised", "0.0", (False, None)),
+    ],
+)
+def test_chrony_tells_the_offset(leap: str, correction: str, expected: tuple[bool, float | None]) -> None:
+    line = f"A29FC87B,162.159.200.123,4,1700000000.1,{correction},0.1,0.2,-12.3,0.001,0.02,0.015,0.0005,64.5,{leap}\n"
+    facts: dict[str, object] = {"state": None}
+    probe.clock_section(Scripted({"/run/chrony", "/usr/bin/chronyc"}, line), facts)
+    state = facts["state"]
+    assert isinstance(state, dict)
+    assert (state["value"]["synchronised"], state["value"]["offset_seconds"]) == expected
+    assert state["value"]["via"] == "chronyc"
+
+
+def test_rpm_packages() -> None:
+    output = "libsgx-urts 2.29.100.1-1.el9\nbash 5.1-1\ngpg-pubkey\nsgx-dcap-pccs 1.23-1\n"
+    found = probe.packages(Scripted({"/var/lib/rpm", "/usr/bin/rpm"}, output))
+    assert [(package["name"], package["version"], package["manager"]) for package in found] == [
+        ("libsgx-urts", "2.29.100.1-1.el9", "rpm"),
+        ("sgx-dcap-pccs", "1.23-1", "rpm"),
+    ]
+
+
+def test_the_probe_carries_the_packages_version() -> None:
+    assert sgxkit.__version__ == probe.VERSION
+    assert probe.SCHEMA == SCHEMA
+    assert (probe.MAX_TEXT, probe.MAX_ITEMS) == (MAX_TEXT, MAX_ITEMS)
