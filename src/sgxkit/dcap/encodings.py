@@ -1,9 +1,10 @@
-"""Bytes written as text: hex, base64 in both alphabets, PEM. Each opener returns () for what is not its form."""
+"""Bytes written as text: hex, base64 in both alphabets, PEM. Each opener gives nothing for what is not its form."""
 
 from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 
 from sgxkit.dcap import der
 from sgxkit.dcap.found_quote import Layer
@@ -61,20 +62,19 @@ def open_base64(content: bytes) -> tuple[Layer, ...]:
     return (Layer(*decoded),)
 
 
-def open_pem(content: bytes) -> tuple[Layer, ...]:
+def open_pem(content: bytes) -> Iterator[Layer]:
     """PEM blocks of any label, with any text around them; private keys are passed over.
 
-    Raises FormatError for a block that does not end or whose content is not base64 (RFC 7468).
+    Raises FormatError at a block that does not end or whose content is not base64 (RFC 7468).
     """
-    layers: list[Layer] = []
     position = 0
     while (begin := _PEM_BEGIN.search(content, position)) is not None:
         label = begin[1].decode()
         end_line = b"-----END " + begin[1] + b"-----"
         end = content.find(end_line, begin.end())
         if end < 0:
-            if not layers and not content[: begin.start()].isascii():
-                return ()  # a binary file that has PEM text in it, such as a quote cut off at the front
+            if not content[: begin.start()].isascii():
+                return  # a binary file that has PEM text in it, such as a quote cut off at the front
             raise FormatError("PEM", msg("block {label} does not end", label=label), offset=begin.start())
         position = end + len(end_line)
         if label.endswith("PRIVATE KEY"):
@@ -82,8 +82,7 @@ def open_pem(content: bytes) -> tuple[Layer, ...]:
         decoded = decode_base64(content[begin.end() : end])
         if decoded is None:
             raise FormatError("PEM", msg("block {label} is not base64", label=label), offset=begin.start())
-        layers.append(Layer(f"PEM {label}", _without_trust(label, decoded[1])))
-    return tuple(layers)
+        yield Layer(f"PEM {label}", _without_trust(label, decoded[1]))
 
 
 def _without_trust(label: str, content: bytes) -> bytes:

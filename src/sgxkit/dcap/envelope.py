@@ -6,7 +6,7 @@ comes out is opened again, to a bounded depth and number. The forms are listed i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sgxkit.dcap.encodings import open_base64, open_hex, open_pem
@@ -28,7 +28,7 @@ MAX_OPENED = 256
 """Pieces looked into, in one input."""
 MAX_QUOTES = 8
 
-Opener = Callable[[bytes], tuple[Layer, ...]]
+Opener = Callable[[bytes], Iterable[Layer]]
 
 # Binary forms first: each has a beginning of its own. Hex before base64, because all hex is base64 as well.
 _OPENERS: tuple[Opener, ...] = (
@@ -116,17 +116,16 @@ def _look(content: bytes, layers: tuple[Layer, ...], progress: _Progress) -> Non
     before = len(progress.quotes)
     for opener in _OPENERS:
         try:
-            inner = opener(content)
+            for layer in opener(content):
+                if len(layers) == MAX_NESTING:
+                    progress.too_deep = True
+                    return
+                _look(layer.content, (*layers, layer), progress)
+                if progress.full:
+                    return
         except FormatError as problem:
             progress.problems.append(_placed(problem, layers))
             return
-        if inner and len(layers) == MAX_NESTING:
-            progress.too_deep = True
-            return
-        for layer in inner:
-            _look(layer.content, (*layers, layer), progress)
-            if progress.full:
-                return
         if len(progress.quotes) > before:
             return
 

@@ -35,20 +35,19 @@ OPEN_ENCLAVE_EVIDENCE_NEW = "1.3.6.1.4.1.311.105.2"
 NETSCAPE_COMMENT = "2.16.840.1.113730.1.13"
 
 
-def open_certificate(content: bytes) -> tuple[Layer, ...]:
-    """A DER certificate: one layer for each extension that carries a quote, () for none and for no certificate.
+def open_certificate(content: bytes) -> Iterator[Layer]:
+    """A DER certificate: one layer for each extension that carries a quote, nothing for what is no certificate.
 
-    Zero bytes may follow it. Raises FormatError where such an extension is not what it should be: whoever removes or
-    breaks the stronger evidence must not make the weaker count.
+    Zero bytes may follow it. Raises FormatError at an extension that is not what it should be: whoever breaks the
+    stronger evidence must not make the weaker count instead.
     """
     try:
         walked = _walk(content)
     except FormatError:
-        return ()  # not a certificate; another opener may know it
+        return  # not a certificate; another opener may know it
     if walked is None:
-        return ()
+        return
     spki, extensions = walked
-    layers: list[Layer] = []
     seen: set[str] = set()
     for oid, value in extensions:
         reader = _READERS.get(oid)
@@ -57,11 +56,9 @@ def open_certificate(content: bytes) -> tuple[Layer, ...]:
         if oid in seen:
             raise FormatError(f"extension {oid}", msg("comes twice"))
         seen.add(oid)
-        layers += (
-            Layer(f"X.509 extension {oid}", layer.content, layer.envelope, layer.bind, layer.details)
-            for layer in reader(oid, value, spki)
-        )
-    return tuple(layers)
+        for layer in reader(oid, value, spki):
+            name = f"X.509 extension {oid}"
+            yield Layer(name, layer.content, layer.envelope, layer.bind, layer.details)
 
 
 def _walk(content: bytes) -> tuple[bytes, list[tuple[str, bytes]]] | None:

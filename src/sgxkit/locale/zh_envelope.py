@@ -3,7 +3,9 @@
 CATALOG: dict[str, str] = {
     # finding quotes
     "no quote found within {limit} envelopes": "在 {limit} 层封装之内没有找到 quote",
-    "no quote found in its {size} bytes; looked for: {forms}": "在这 {size} 字节中没有找到 quote；尝试过的形式：{forms}",
+    "no quote found in its {size} bytes; looked for: {forms}": (
+        "在这 {size} 字节中没有找到 quote；尝试过的形式：{forms}"
+    ),
     "what is understood is listed in docs/quotes.md": "能识别的形式列在 docs/quotes.md 中",
     "more than {limit} pieces to look into": "需要查看的部分超过 {limit} 个",
     "more than {limit} quotes": "quote 超过 {limit} 个",
@@ -46,7 +48,7 @@ CATALOG: dict[str, str] = {
     "DEBUG: whoever runs it can read and change its memory; it keeps no secret": (
         "调试模式（DEBUG）：运行它的人可以读写它的内存；它保守不了任何秘密"
     ),
-    "{number} of {count}: {title}": "第 {number} 个，共 {count} 个（从 0 起）：{title}",
+    "[{index}] {title}": "[{index}] {title}",
     "a quote that cannot be read, {size} bytes": "无法读取的 quote，{size} 字节",
     "EPID quote, version {version}, {size} bytes": "EPID quote，版本 {version}，{size} 字节",
     "quote of an SGX enclave, version {version}, {size} bytes": "SGX enclave 的 quote，版本 {version}，{size} 字节",
