@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sgxkit import __version__
-from sgxkit.cli import collateral, doctor, options, output, quote
+from sgxkit.cli import collateral, doctor, options, output, quote, quote_verify
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -53,6 +53,7 @@ def root(
 
 doctor.register(app)
 quote.register(app)
+quote_verify.register(app)
 collateral.register(app)
 
 

@@ -32,3 +32,14 @@ def console(*, stderr: bool = False) -> Console:
     return Console(
         stderr=stderr, no_color=plain, highlight=False, soft_wrap=True, color_system=None if plain else "auto"
     )
+
+
+def draws(symbols: str, on: Console) -> bool:
+    """Whether the reader sees these symbols: on a terminal, with colour allowed, whose encoding has them."""
+    if not on.is_terminal or on.no_color:
+        return False
+    try:
+        symbols.encode(on.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,3 +1,197 @@
-"""Chinese for the sentences of `sgxkit`: attestation."""
+"""Chinese for the sentences of quotes, certificates, TCB, verification and policies."""
 
-CATALOG: dict[str, str] = {}
+CATALOG: dict[str, str] = {
+    # isa, quote
+    "{field}: {problem}": "{field}：{problem}",
+    "{field} at offset {offset}: {problem}": "{field}（偏移 {offset}）：{problem}",
+    "{size} bytes, must be {expected}": "{size} 字节，应为 {expected} 字节",
+    "reserved bytes must be zero": "保留字节必须为零",
+    "{type} is not one that a quote can carry (1 to 5)": "{type} 不是 quote 可以携带的类型（1 至 5）",
+    "{size} bytes, at most {limit} are read": "{size} 字节，最多读取 {limit} 字节",
+    "{size} bytes announced, {left} left": "声明 {size} 字节，只剩 {left} 字节",
+    "bytes other than zero padding follow it": "其后有非零填充的字节",
+    "cut short: {size} bytes needed, {left} left": "被截断：需要 {size} 字节，只剩 {left} 字节",
+    "{type} is not ECDSA P-256 (2)": "{type} 不是 ECDSA P-256（2）",
+    "{type} is neither SGX (0) nor TDX (0x81)": "{type} 既不是 SGX（0）也不是 TDX（0x81）",
+    "{id} is not Intel's": "{id} 不是 Intel 的",
+    "{type} is not defined (1 to 4)": "{type} 未定义（1 至 4）",
+    "{type} does not go with TEE type {tee}": "{type} 与 TEE 类型 {tee} 不符",
+    "{size} bytes, body type {type} has {expected}": "{size} 字节，而 body 类型 {type} 为 {expected} 字节",
+    "{type}, must be 6 (QE report) in this version": "为 {type}，此版本必须为 6（QE report）",
+    "{count} bytes of signature data left over": "签名数据多出 {count} 字节",
+    "{version} is an EPID quote, not an ECDSA (DCAP) quote": "版本 {version} 是 EPID quote，不是 ECDSA（DCAP）quote",
+    "{version} is not a quote version (3, 4 or 5)": "{version} 不是 quote 的版本（3、4 或 5）",
+    "ECDSA P-384 is defined but not in use": "ECDSA P-384 虽有定义但未使用",
+    "type 4 carries one certificate, this has more": "类型 4 只携带一个证书，这里不止一个",
+    "only Intel's attestation service (IAS) could verify EPID quotes, and it ended on 2025-04-02; make an ECDSA quote "
+    "on a platform with flexible launch control": "EPID quote 只能由 Intel 的证明服务（IAS）验证，而该服务已于 2025-04-02 "
+    "终止；请在支持灵活启动控制（FLC）的平台上生成 ECDSA quote",
+    # DER, certificates
+    "DER element cut short": "DER 元素被截断",
+    "DER element of {size} bytes, {left} left": "DER 元素有 {size} 字节，只剩 {left} 字节",
+    "DER tag {tag}, must be {expected}": "DER 标签为 {tag}，应为 {expected}",
+    "not an unsigned DER integer": "不是无符号 DER 整数",
+    "{number} is more than {limit}": "{number} 大于 {limit}",
+    "not a DER boolean": "不是 DER 布尔值",
+    "DER length is not readable": "DER 长度无法读取",
+    "DER length is not in its shortest form": "DER 长度不是最短形式",
+    "its subject has no common name": "其主体没有通用名称（CN）",
+    "no certificate in it": "其中没有证书",
+    "not signed with ECDSA and SHA-256": "不是用 ECDSA 和 SHA-256 签名的",
+    "its serial number is not a positive integer": "其序列号不是正整数",
+    "its key is not on P-256": "其密钥不在 P-256 曲线上",
+    "it does not say when the next one comes": "没有说明下一次何时发布",
+    "CRL number or authority key identifier is missing": "缺少 CRL 编号或颁发者密钥标识符",
+    "bits or bytes that mean nothing follow its signature": "签名之后有无意义的位或字节",
+    "something follows its extensions": "扩展之后还有内容",
+    "a key usage that is none": "密钥用途无法读取",
+    "bytes follow it": "其后还有字节",
+    "not PEM certificates and nothing else": "不是（仅由）PEM 证书组成",
+    "base64 with bits that mean nothing": "base64 含有无意义的位",
+    "not a certificate: {error}": "不是证书：{error}",
+    "not a CRL: {error}": "不是 CRL：{error}",
+    "critical extension {oid} is not known": "不认识关键扩展 {oid}",
+    "an extension that is none": "扩展无法读取",
+    "an extension comes twice": "同一扩展出现两次",
+    "not base64: {error}": "不是 base64：{error}",
+    "the certificate has none": "证书中没有",
+    "SGX type {type} is not defined": "SGX 类型 {type} 未定义",
+    "field {number} must have {expected} bytes": "字段 {number} 必须为 {expected} 字节",
+    "a pair that the specification does not have": "规范中没有的项",
+    "field {number} comes twice": "字段 {number} 出现两次",
+    "field {number} is missing": "缺少字段 {number}",
+    # chains and lists
+    "{name}: {count} certificates, must be {expected}": "{name}：{count} 个证书，应为 {expected} 个",
+    "{name} stands where {expected} must: a chain is leaf first, root last": "本应是 {expected} 的位置上是 {name}："
+    "证书链应从叶证书开始，以根证书结束",
+    "the chain leads to another root key than that of the trust anchor, {anchor}": "证书链指向的根密钥不是信任锚 "
+    "{anchor} 的密钥",
+    "the signature of {name} does not verify": "{name} 的签名验证失败",
+    "{name} was not issued by {issuer}": "{name} 不是由 {issuer} 签发的",
+    "{name} may not issue certificates": "{name} 无权签发证书",
+    "{name} may not issue certificates of a CA": "{name} 无权签发 CA 证书",
+    "{name} is not a PCK CA": "{name} 不是 PCK CA",
+    "{name} stands where {expected} must": "本应是 {expected} 的位置上是 {name}",
+    "{name} may not sign": "{name} 无权签名",
+    "the {name} is empty: nothing says what is revoked": "{name} 为空：无从得知吊销了什么",
+    "{name} may not sign revocation lists": "{name} 无权签发吊销列表",
+    "{name} with serial number {serial} is revoked": "序列号为 {serial} 的 {name} 已被吊销",
+    "quotes of a lab or of test tooling need that root as the trust anchor: --trusted-root FILE": "来自 lab 或测试工具的 "
+    "quote 需要以其根证书为信任锚：--trusted-root FILE",
+    "the {name} is not by {issuer}": "{name} 不是由 {issuer} 签发的",
+    "the list needed is that of ca={ca}": "需要的是 ca={ca} 的列表",
+    "the signature of the {name} does not verify": "{name} 的签名验证失败",
+    "must be one certificate, the root's own": "必须是一个证书，即根证书本身",
+    "not the certificate of a root CA": "不是根 CA 的证书",
+    "its own signature does not verify": "其自签名验证失败",
+    # documents
+    "must be a time in the form YYYY-MM-DDThh:mm:ssZ": "必须是 YYYY-MM-DDThh:mm:ssZ 形式的时间",
+    "must be an object": "必须是对象",
+    "must be an array": "必须是数组",
+    "{count} values, at most {limit} are read": "{count} 个值，最多读取 {limit} 个",
+    "must be {size} bytes in hexadecimal": "必须是 {size} 字节的十六进制",
+    "{version} is not a version that is read (2, 3)": "不支持版本 {version}（支持 2、3）",
+    "{version} is not a version that is read (2)": "不支持版本 {version}（支持 2）",
+    "{type} is not a TCB type that is known (0)": "不认识 TCB 类型 {type}（只认识 0）",
+    "has no place in TCB info for SGX": "不应出现在 SGX 的 TCB info 中",
+    "no level in it": "其中没有任何级别",
+    "the same level comes twice": "同一级别出现两次",
+    "neither SGX nor TDX": "既不是 SGX 也不是 TDX",
+    "{count} components, must be 16": "{count} 个组件，应为 16 个",
+    "each component needs an svn that is an integer from 0 to 65535": "每个组件都要有 svn，且为 0 至 65535 的整数",
+    "not a status that is known": "不认识的状态",
+    "not identifiers of advisories": "不是安全公告的编号",
+    "the same module comes twice": "同一模块出现两次",
+    "not a TDX module's identifier": "不是 TDX 模块的标识",
+    "not an enclave of Intel's that is known": "不是已知的 Intel enclave",
+    # rating and verification
+    "the TCB info does not know the TDX module {id}": "TCB info 中没有 TDX 模块 {id}",
+    "the TCB info says nothing of TDX modules": "TCB info 中没有 TDX 模块的信息",
+    "MRSIGNERSEAM is not that of a module which Intel vouches for": "MRSIGNERSEAM 不属于 Intel 认可的模块",
+    "SEAMATTRIBUTES are not those of a module which Intel vouches for": "SEAMATTRIBUTES 不属于 Intel 认可的模块",
+    "the {name} has SVN {svn}, below every level that Intel rates": "{name} 的 SVN 为 {svn}，低于 Intel 评级的所有级别",
+    "the platform's TCB is below every level that Intel rates": "平台的 TCB 低于 Intel 评级的所有级别",
+    "its microcode or firmware is older than anything Intel still rates, or the TCB info is too new": "其微码或固件比 Intel "
+    "仍在评级的都旧，或者 TCB info 太新",
+    "the {name} is for {found}, the quote is {tee}": "{name} 是 {found} 的，而 quote 是 {tee} 的",
+    "the QE report does not name this attestation key and authentication data": "QE report 中不是这个证明密钥和认证数据",
+    "{field} of the quoting enclave is not what Intel vouches for": "quoting enclave 的 {field} 不是 Intel 认可的值",
+    "the TCB info is for {name} {found}, the platform's is {wanted}": "TCB info 的 {name} 是 {found}，而平台的是 {wanted}",
+    "the attestation key is not a point on P-256": "证明密钥不是 P-256 曲线上的点",
+    "without collateral nobody can say whether this platform is revoked or out of date": "没有 collateral，"
+    "无法判断该平台是否已被吊销或已过期",
+    "the quote names its platform by PPID and carries no PCK certificate chain": "该 quote 只用 PPID 指明平台，"
+    "没有携带 PCK 证书链",
+    "{name} is in force only from {begin}": "{name} 自 {begin} 起才生效",
+    "{name} was in force until {end}": "{name} 的有效期到 {end} 为止",
+    "the time of verification needs a time zone": "验证时间必须带时区",
+    "give it with --collateral FILE, or fetch it: --pcs, --pccs URL": "请用 --collateral FILE 提供，或用 --pcs、--pccs URL "
+    "获取",
+    "put the chain into the collateral (pck_certificate_chain), or fetch it from the PCS or PCCS": "请把证书链放入 "
+    "collateral（pck_certificate_chain），或从 PCS、PCCS 获取",
+    "fetch current collateral; to judge as of an earlier time, say which: --at TIME": "请获取当前的 "
+    "collateral；若要按较早的时间判断，请指明：--at TIME",
+    # policy
+    "policy: {problem}": "策略：{problem}",
+    "the enclave itself must mitigate the advisories; if yours does, accept SWHardeningNeeded": "须由 enclave "
+    "自身缓解这些公告所述的问题；如果您的 enclave 已缓解，可接受 SWHardeningNeeded",
+    "the platform's firmware settings leave it open to the advisories (often hyper-threading); if they do not concern "
+    "you, accept ConfigurationNeeded": "平台的固件设置（常见的是超线程）使其受这些公告影响；如果与您无关，可接受 "
+    "ConfigurationNeeded",
+    "firmware settings and the enclave must mitigate the advisories; if they do, accept "
+    "ConfigurationAndSWHardeningNeeded": "须由固件设置和 enclave 共同缓解这些公告所述的问题；如果已缓解，可接受 "
+    "ConfigurationAndSWHardeningNeeded",
+    "the platform's owner must update microcode, firmware or SGX software": "平台的所有者须更新微码、固件或 SGX 软件",
+    "the platform's owner must update microcode, firmware or SGX software, and change firmware settings": "平台的所有者须"
+    "更新微码、固件或 SGX 软件，并更改固件设置",
+    "Intel has revoked this TCB: nothing that it says can be trusted": "Intel 已吊销该 TCB：它所说的一切都不可信",
+    "the TDX module was updated after the TD was started: start the TD again": "TD 启动之后 TDX 模块已更新：请重新启动 TD",
+    "the TDX module was updated after the TD was started: start the TD again, and see to the firmware settings": "TD "
+    "启动之后 TDX 模块已更新：请重新启动 TD，并检查固件设置",
+    "a policy cannot accept the status Revoked": "策略不能接受 Revoked 状态",
+    "{name}: {size} bytes, must be {expected}": "{name}：{size} 字节，应为 {expected} 字节",
+    "a grace period cannot be negative": "宽限期不能为负",
+    "REPORTDATA is {value}, not what was expected": "REPORTDATA 为 {value}，与期望不符",
+    "it runs in debug mode: whoever runs the machine can read and change its memory": "它运行在调试模式：机器的管理者可以"
+    "读取和修改其内存",
+    "{name} is asked for, and an SGX enclave has none": "要求检查 {name}，而 SGX enclave 没有此项",
+    "{name} is asked for, and a TD has none": "要求检查 {name}，而 TD 没有此项",
+    "ISVPRODID is {value}, not {expected}": "ISVPRODID 为 {value}，而不是 {expected}",
+    "ISVSVN is {value}, below {minimum}": "ISVSVN 为 {value}，低于 {minimum}",
+    "SEPT_VE_DISABLE is not set: the host can inject faults into the TD by taking its pages away": "未设置 "
+    "SEPT_VE_DISABLE：宿主机可以通过移走页面向 TD 注入异常",
+    "a service TD is bound to it that the policy does not name: MRSERVICETD is {value}": "它绑定了策略中没有列出的 service "
+    "TD：MRSERVICETD 为 {value}",
+    "{name} is {value}, not what was expected": "{name} 为 {value}，与期望不符",
+    "the TCB status is {status}, accepted: {accepted}": "TCB 状态为 {status}，可接受的是：{accepted}",
+    "the collateral's evaluation data number is {number}, below {minimum}": "collateral 的评估数据编号为 {number}，低于 "
+    "{minimum}",
+    "the platform's SGX type is {type}, which is not accepted": "平台的 SGX 类型为 {type}，不可接受",
+    "the platform instance {id} is not one of those accepted": "平台实例 {id} 不在可接受之列",
+    "where that is meant (development), allow it: allow_debug = true, or --allow-debug": "如果确实需要（开发时），请允许："
+    "allow_debug = true，或 --allow-debug",
+    "TDATTRIBUTES are {value}, not {expected} under the mask {mask}": "TDATTRIBUTES 为 {value}，在掩码 {mask} 下不等于 "
+    "{expected}",
+    "where the TD's kernel is known to cope: require_sept_ve_disable = false": "如果确知该 TD 的内核能够应对："
+    "require_sept_ve_disable = false",
+    "a service TD can read the TD's secrets, to migrate it: name those that you trust in mrservicetd": "service TD "
+    "可以读取 TD 的机密（用于迁移）：请在 mrservicetd 中列出您信任的 service TD",
+    "advisories that the policy does not accept: {ids}": "策略不接受的安全公告：{ids}",
+    "older collateral may not know of a vulnerability yet: fetch the current one": "较旧的 collateral "
+    "可能还不包含某个漏洞：请获取当前的",
+    "{name} of the platform is {value}, not {expected}": "平台的 {name} 为 {value}，而不是 {expected}",
+    "one of: {names}": "可用的有：{names}",
+    "did you mean {name}?": "您是想写 {name} 吗？",
+    "must be a string": "必须是字符串",
+    "must be a list of strings": "必须是字符串列表",
+    "must be hexadecimal": "必须是十六进制",
+    "must be true or false": "必须是 true 或 false",
+    "not an SGX type": "不是 SGX 类型",
+    'must be a number of days or hours, as "30d" or "12h"': '必须是天数或小时数，如 "30d" 或 "12h"',
+    'must be a hexadecimal word, with a mask if only some bits count, as "0x0/0xff"': "必须是十六进制数；"
+    '如果只比较部分位，则加上掩码，如 "0x0/0xff"',
+    "not TOML: {error}": "不是 TOML：{error}",
+    "must be an integer from 0 to {limit}": "必须是 0 至 {limit} 的整数",
+    "{text} is not a TCB status": "{text} 不是 TCB 状态",
+    "not a key of a policy": "不是策略的键",
+}

@@ -1,3 +1,42 @@
-"""Chinese for the sentences of `sgxkit`: cli."""
+"""Chinese for the sentences of the command line itself and of `sgxkit quote verify`."""
 
-CATALOG: dict[str, str] = {}
+CATALOG: dict[str, str] = {
+    "`{command} --help` lists what is possible": "`{command} --help` 列出可用的选项",
+    "error:": "错误：",
+    "hint:": "提示：",
+    "interrupted": "已中断",
+    "a bug in sgxkit: {kind}: {text}": "sgxkit 的缺陷：{kind}：{text}",
+    "run it again with --debug and report what it prints": "请加上 --debug 再运行一次，并报告其输出",
+    "the PCK certificate leads to the trust anchor": "PCK 证书可追溯到信任锚",
+    "nothing that the root issued is revoked": "根 CA 签发的证书均未被吊销",
+    "the platform is not revoked": "平台未被吊销",
+    "the TCB info is signed and about this platform": "TCB info 已签名，且属于该平台",
+    "the identity of the quoting enclave is signed and the right one": "quoting enclave 的身份信息已签名，且正确",
+    "everything was in force at that time": "在该时间一切均有效",
+    "Intel vouches for the TDX module": "TDX 模块受 Intel 认可",
+    "the platform signed the report of its quoting enclave": "平台签署了其 quoting enclave 的 report",
+    "the quoting enclave made the attestation key": "证明密钥由该 quoting enclave 生成",
+    "Intel vouches for the quoting enclave": "quoting enclave 受 Intel 认可",
+    "the attestation key signed the quote": "quote 由证明密钥签名",
+    "Intel rates the platform": "Intel 对该平台有评级",
+    "the policy is met": "符合策略",
+    "{place} does not bind the {content}": "{place} 没有绑定 {content}",
+    "the input lacks the {content} that {place} should be compared with": "输入中缺少 {content}，无法与 {place} 比较",
+    "what carries the quote is not what the enclave quoted; to judge the quote alone, whatever carries it, add "
+    "--quote-only": "携带该 quote 的内容并不是 enclave 所证明的；若只判断 quote 本身，而不管由什么携带，请加上 --quote-only",
+    "this is not Intel's root: the verdict says nothing about real SGX hardware": "这不是 Intel 的根：该结论与真实的 SGX "
+    "硬件无关",
+    "{text} is not a time with a time zone": "{text} 不是带时区的时间",
+    "write it as 2026-01-31T12:00:00Z": "请写成 2026-01-31T12:00:00Z 的形式",
+    "judged as of {at}, under {anchor}": "按 {at} 判断，信任锚为 {anchor}",
+    "TCB status  {status} ({parts}), TCB date {date}": "TCB 状态    {status}（{parts}），TCB 日期 {date}",
+    "advisories  {ids}": "安全公告    {ids}",
+    "collateral  evaluation data number {number}, in force until {end}": "collateral  评估数据编号 {number}，有效期至 {end}",
+    "fetching collateral ...": "正在获取 collateral ……",
+    "found in: {where} ({count} in all)": "位置：{where}（共 {count} 个）",
+    "VERIFIED: genuine, in force, and what the policy asks for": "验证通过：真实、有效，且符合策略",
+    "CANNOT TELL: {reason}": "无法判断：{reason}",
+    "REFUSED: {reason}": "拒绝：{reason}",
+    "and: {reason}": "另外：{reason}",
+    "hint: {hint}": "提示：{hint}",
+}
