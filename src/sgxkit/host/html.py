@@ -11,7 +11,7 @@ from html import escape
 
 from sgxkit.host.checks.check import Check, Verdict
 from sgxkit.host.checks.evidence import Evidence
-from sgxkit.host.checks.processor import size
+from sgxkit.host.checks.readings import size
 from sgxkit.host.checks.registry import children
 from sgxkit.host.facts import facts_to_json
 from sgxkit.host.profiles import Readiness

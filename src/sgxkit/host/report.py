@@ -9,7 +9,7 @@ from enum import Enum
 
 from sgxkit.host.checks.check import Check, Outcome, Verdict
 from sgxkit.host.checks.evidence import Evidence, known
-from sgxkit.host.checks.processor import enumeration
+from sgxkit.host.checks.readings import enumeration
 from sgxkit.host.checks.registry import BY_ID, CHECKS, RANK, judge
 from sgxkit.host.checks.status import Status
 from sgxkit.host.facts import Facts

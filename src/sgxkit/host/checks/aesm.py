@@ -104,7 +104,7 @@ def _judge_aesm(facts: Facts, verdicts: Verdicts) -> Verdict:
     connected = facts.aesm.connect
     if not isinstance(connected, Unread):
         return supported((shown("aesm.connect", True),))
-    if connected.kind == "unrecorded":
+    if connected.kind in ("skipped", "unrecorded", "unsupported"):
         return unknown("not-tried", msg("Whether AESM listens was not tried."), (shown("aesm.connect", connected),))
     return blamed_on(
         fatal("no-aesm", msg("AESM does not listen."), (shown("aesm.connect", connected),)),

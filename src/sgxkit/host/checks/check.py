@@ -123,8 +123,13 @@ def conjunction(verdicts: Verdicts, members: Sequence[str]) -> Verdict:
 
 
 def alternative(verdicts: Verdicts, members: Sequence[str]) -> Verdict:
-    """Any of `members`; where none is there, the first of them is the way that the reader is shown."""
-    verdict = _roll_up(verdicts, members, or_)
+    """Any of `members`; a way that was not reached is none. Of several that fail, the reader is shown the first."""
+    closed = {
+        name: replace(verdicts[name], status=Status.FATAL)
+        for name in members
+        if verdicts[name].outcome is Outcome.NOT_REACHED
+    }
+    verdict = _roll_up({**verdicts, **closed}, members, or_)
     if verdict.status is Status.SUPPORTED or not verdict.because:
         return verdict
     return Verdict(verdict.status, verdict.code, because=verdict.because[:1], outcome=verdict.outcome)

@@ -21,7 +21,7 @@ from sgxkit.host.checks.check import (
 )
 from sgxkit.host.checks.drivers import Driver, driver, enclave_node, modules
 from sgxkit.host.checks.evidence import Evidence, known, shown
-from sgxkit.host.checks.processor import kernel_log, kernel_version
+from sgxkit.host.checks.readings import kernel_log, kernel_version
 from sgxkit.host.checks.status import Status
 from sgxkit.host.facts import Facts
 from sgxkit.host.remedies import kernel as remedies
@@ -50,19 +50,16 @@ def _judge_version(facts: Facts, verdicts: Verdicts) -> Verdict:
         return unknown("release-unread", msg("The kernel's release could not be read."), evidence)
     new_enough = version >= FIRST_WITH_SGX or found is Driver.IN_TREE or config(facts, "CONFIG_X86_SGX") == "y"
     if new_enough:
-        verdict = supported(evidence, code="ok" if version >= FIRST_WITH_SGX else "backport")
-        if verdicts["flc.configuration"].failed or verdicts["flc.cpu"].failed:
-            blame = "flc.cpu" if verdicts["flc.cpu"].failed else "flc.configuration"
-            return blamed_on(
-                unsupported(
-                    "no-flc-for-kernel",
-                    msg("The kernel's own driver works only with flexible launch control."),
-                    evidence,
-                ),
-                verdicts,
-                blame,
+        without_flc = [name for name in ("flc.cpu", "flc.configuration") if verdicts[name].status is Status.FATAL]
+        if without_flc:
+            return Verdict(
+                Status.UNSUPPORTED,
+                "no-flc-for-kernel",
+                msg("The kernel's own driver works only with flexible launch control."),
+                evidence,
+                because=(without_flc[0],),
             )
-        return verdict
+        return supported(evidence, code="ok" if version >= FIRST_WITH_SGX else "backport")
     if found in (Driver.DCAP, Driver.DCAP_EARLY, Driver.LEGACY):
         return unsupported(
             "kernel-needs-old-driver",

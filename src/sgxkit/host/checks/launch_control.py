@@ -10,7 +10,7 @@ from __future__ import annotations
 from sgxkit.host.checks.check import Check, Verdict, Verdicts, alternative, fatal, supported, unknown
 from sgxkit.host.checks.drivers import Driver, driver
 from sgxkit.host.checks.evidence import Evidence, absent, known, shown
-from sgxkit.host.checks.processor import (
+from sgxkit.host.checks.readings import (
     enumeration,
     feature_control,
     feature_control_evidence,

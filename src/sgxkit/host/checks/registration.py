@@ -22,7 +22,7 @@ from sgxkit.host.checks.check import (
     unsupported,
 )
 from sgxkit.host.checks.evidence import Evidence, known, register, shown
-from sgxkit.host.checks.processor import in_virtual_machine
+from sgxkit.host.checks.readings import in_virtual_machine
 from sgxkit.host.facts import EfiContent, Facts, Reading, Unread
 from sgxkit.host.remedies import firmware
 from sgxkit.host.remedies import quoting as remedies

@@ -13,6 +13,7 @@ from sgxkit.host.checks import (
     clock,
     containers,
     devices,
+    features,
     kernel,
     kubernetes,
     launch,
@@ -48,6 +49,7 @@ def _judge_host(_facts: Facts, verdicts: Verdicts) -> Verdict:
 
 CHECKS: tuple[Check, ...] = (
     *processor.CHECKS,
+    *features.CHECKS,
     *launch_control.CHECKS,
     Check("psw", msg("SGX system software"), _judge_system_software, uses=_SYSTEM_SOFTWARE),
     *kernel.CHECKS,

@@ -31,7 +31,8 @@ class Distribution:
     online: bool = False
 
 
-_ONLINE = frozenset({"resolute", "noble", "jammy", "focal"})
+_ONLINE = frozenset({"resolute", "noble", "jammy"})
+"""Releases whose online repository is still fed; that of focal ended with PSW 2.25."""
 _ARCHIVES: Mapping[tuple[str, str], str] = {
     ("debian", "12"): "Debian12",
     ("debian", "13"): "Debian13",

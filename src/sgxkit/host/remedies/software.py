@@ -88,7 +88,7 @@ def _with_repository(facts: Facts, packages: tuple[str, ...]) -> tuple[str, ...]
         return ("dnf list 'sgx-*' 'libsgx-*'   # Fedora 42 and later package SGX themselves",)
     repository = _repository(distro)
     if not repository:
-        return ()
+        return ("# Intel has no current packages for this release: upgrade it, or run AESM in a container",)
     rpm = ("libsgx-urts",) if distro.packager in ("dnf", "zypper") else ()
     install = _install_command(distro, (*rpm, *packages))
     return repository if install is None else (*repository, install)
