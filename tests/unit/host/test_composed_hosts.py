@@ -104,7 +104,9 @@ def test_commands_are_those_of_the_distribution() -> None:
 
     assert "linux-generic-hwe-20.04" in commands("old-kernel", "run")
     psw = diagnose(HOSTS["old-kernel"](), PROFILES["attest"]).findings[1].verdict.remedies[0]
-    assert psw.commands == ("# Intel has no current packages for this release: upgrade it, or run AESM in a container",)
+    assert psw.commands == (
+        "# Intel has no current packages for this release: upgrade it, or run AESM in a container",
+    )
     assert "distro/Debian12/sgx_debian_local_repo.tgz" in commands("old-psw", "attest")
     assert "libsgx-dcap-default-qpl" in commands("old-psw", "attest")
     assert "usermod -aG sgx bob" in commands("not-in-group", "run")
