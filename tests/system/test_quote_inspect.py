@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from functools import cache
@@ -15,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from doubles import envelopes as made
 from doubles.envelopes import epid_quote, quote_over
-from real_quotes import Vector, named
+from real_quotes import SHARED, Vector, named
 from sgxkit.cli.main import run
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,19 @@ class TestRealQuotes:
         for quote in parsed["quotes"]:
             data = None if quote["signature_data"] is None else quote["signature_data"]["certification_data"]
             assert data is None or not data.get("intel_root")
+
+
+@pytest.mark.skipif(not (SHARED / "fixtures").is_dir(), reason="the fixtures (../shared/fixtures) are not here")
+def test_the_example_in_the_documentation_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    document_ = (ROOT / "docs/quotes.md").read_text()
+    example = re.search(r"<!-- inspect: (\S+) -->\n```\n(.*?)```", document_, re.DOTALL)
+    assert example is not None
+    code, out = inspected(SHARED / example[1], capsys, "--lang", "en")
+    assert code == 0
+    printed = iter(out.splitlines())
+    for line in example[2].splitlines():
+        start = line.rstrip("…")
+        assert start == "" or any(one.startswith(start) and (one == start or line != start) for one in printed), line
 
 
 class TestCommand:
