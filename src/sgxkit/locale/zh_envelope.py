@@ -41,8 +41,8 @@ CATALOG: dict[str, str] = {
     "not ASCII text": "不是 ASCII 文本",
     # the command
     "the input has {count} quotes": "输入中有 {count} 个 quote",
+    "--index {index}: the input has {count} quotes": "--index {index}：输入中有 {count} 个 quote",
     "choose one with --index": "请用 --index 选择一个",
-    "{path} cannot be written: {reason}": "无法写入 {path}：{reason}",
     # the tree
     "nothing here is verified": "以下内容均未经验证",
     "DEBUG: whoever runs it can read and change its memory; it keeps no secret": (
