@@ -146,6 +146,7 @@ def test_a_hundred_thousand_mutations_raise_nothing_else() -> None:
 
 
 def large_inputs() -> dict[str, bytes]:
+    """A mebibyte of each kind that could take long: also what benchmarks/hostile.py times."""
     quote = genuine_quote("SGX", 3)
     one_mib = MAX_QUOTE_SIZE
     pem = made("SGX")[0].pck.pem.encode()

@@ -317,6 +317,25 @@ class TestEnvelopes:
             assert answer(files.arguments("--quote-only"), capsys)[0] == 0
 
 
+class TestTerminal:
+    """Names that come from outside must not steer the reader's terminal."""
+
+    def test_in_a_certificates_name(self, sgx: Files, tmp_path: Path) -> None:
+        platform = make_platform()
+        evil = double.certify("\x1b]0;pwned\x07\u202e", platform.ca, extension=double.sgx_extension())
+        files = Files(tmp_path, replace(platform, pck=evil))
+        printed = program(*files.arguments())
+        assert printed.returncode == 1
+        assert "pwned" in printed.stdout
+        assert not {"\x1b", "\x07", "\u202e"} & set(printed.stdout)
+
+    def test_in_a_policys_key(self, sgx: Files, tmp_path: Path) -> None:
+        (tmp_path / "policy.toml").write_text('"\\u001b[31mkey" = 1')
+        printed = program(*sgx.arguments("--policy", str(tmp_path / "policy.toml")))
+        assert printed.returncode == 3
+        assert "\x1b" not in printed.stderr
+
+
 class TestWrongInput:
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x02\x00" + bytes(430), b"\x03\x00", bytes(5000)])
     def test_what_is_no_quote(self, sgx: Files, tmp_path: Path, content: bytes) -> None:

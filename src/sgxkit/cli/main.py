@@ -99,7 +99,7 @@ def run(arguments: list[str]) -> int:
         _report(error)
         return error.exit_code
     except typer.TyperException as error:
-        _print_error(error.format_message(), _usage_hint(error))
+        _print_error(output.printable(error.format_message()), _usage_hint(error))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         _print_error(output.say(msg("interrupted")), None)

@@ -20,8 +20,15 @@ def print_json(document: Any) -> None:
 
 
 def say(message: Message) -> str:
-    """Return a sentence in the language of this run."""
-    return message.render(settings().language)
+    """Return a sentence in the language of this run, fit for a terminal."""
+    return printable(message.render(settings().language))
+
+
+def printable(text: str) -> str:
+    """Return text with what would steer a terminal written out: names and values in it come from outside."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def console(*, stderr: bool = False) -> Console:

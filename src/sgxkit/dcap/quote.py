@@ -26,6 +26,8 @@ from sgxkit.messages import msg
 MAX_QUOTE_SIZE = 1 << 20
 """Bytes; a quote is 4 to 5 KB, and the largest buffers that drivers pad it to are 16 KiB."""
 
+MAX_CERTIFICATES = 8
+
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 
 HEADER_SIZE = 48
@@ -398,6 +400,10 @@ def _parse_pck_certification_data(type_: CertificationDataType, payload: bytes, 
                 "certification data", msg("type 4 carries one certificate, this has more"), offset=offset
             )
         return PckCertificationData(type_, content)
-    for _ in der.elements(payload, "certification data", offset):
-        pass
+    for count, _ in enumerate(der.elements(payload, "certification data", offset), 1):
+        if count > MAX_CERTIFICATES:
+            raise FormatError(
+                "certification data",
+                msg("{count} values, at most {limit} are read", count=count, limit=MAX_CERTIFICATES),
+            )
     return PckCertificationData(type_, payload)

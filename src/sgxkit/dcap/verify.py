@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import islice
 
-from sgxkit.dcap.chains import InForce
+from sgxkit.dcap.certificate import Window
 from sgxkit.dcap.checked import (
     CheckedCollateral,
     CheckedPlatform,
@@ -278,8 +278,8 @@ class Verifier:
         begin = max(span.begin for span in spans)
         end = min(span.end for span in spans)
         if not begin <= at < end:
-            for span in spans:
-                failures.attempt(Step.FRESHNESS, _check_in_force, span, at, self.policy.collateral_grace_period)
+            windows = [window for span in spans for window in span.windows]
+            failures.attempt(Step.FRESHNESS, _check_in_force, windows, at, self.policy.collateral_grace_period)
         if collateral.tcb_info is None or collateral.identity is None:
             return None
         return CollateralFacts(
@@ -290,17 +290,18 @@ class Verifier:
         )
 
 
-def _check_in_force(span: InForce, at: datetime, grace: timedelta) -> None:
-    for window in span.windows:
-        if at < window.begin:
-            raise NotYetValidError(
-                msg("{name} is in force only from {begin}", name=window.name, begin=_time(window.begin))
-            )
-        if at >= window.end + (grace if window.published else timedelta(0)):
-            raise ExpiredError(
-                msg("{name} was in force until {end}", name=window.name, end=_time(window.end)),
-                hint=msg("fetch current collateral; to judge as of an earlier time, say which: --at TIME"),
-            )
+def _check_in_force(windows: list[Window], at: datetime, grace: timedelta) -> None:
+    """Refuse a time outside any window; raises for the one that ended first, or else for the one that begins last."""
+    ended = [window for window in windows if at >= window.end + (grace if window.published else timedelta(0))]
+    if ended:
+        first = min(ended, key=lambda window: window.end)
+        raise ExpiredError(
+            msg("{name} was in force until {end}", name=first.name, end=_time(first.end)),
+            hint=msg("fetch current collateral; to judge as of an earlier time, say which: --at TIME"),
+        )
+    if pending := [window for window in windows if at < window.begin]:
+        last = max(pending, key=lambda window: window.begin)
+        raise NotYetValidError(msg("{name} is in force only from {begin}", name=last.name, begin=_time(last.begin)))
 
 
 def _time(moment: datetime) -> str:
