@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -187,7 +188,21 @@ class TestCommand:
         shown = command("-", data=json.dumps(report).encode())
         assert shown.returncode == 0
         assert b"\x1b" not in shown.stdout
-        assert "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}OK".encode() in shown.stdout
+        assert rb"isvEnclaveQuoteStatus: \x1b[2J\nOK" in shown.stdout
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+    @pytest.mark.parametrize("language", ["en", "zh"])
+    def test_any_encoding_of_the_terminal(self, encoding: str, language: str) -> None:
+        shown = subprocess.run(
+            [SGXKIT, "quote", "inspect", "-", "--lang", language],
+            input=quote_over(b"")[:-1],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert shown.returncode == 3
+        assert "body.mrenclave" in shown.stdout.decode(encoding)
+        assert shown.stderr == b""
 
 
 class TestGarbage:

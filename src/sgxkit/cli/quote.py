@@ -110,7 +110,7 @@ def _show(search: Search, first: int | None, *, offsets: bool) -> None:
             if number:
                 console.print()
             index = None if first is None else first + number
-            for line in lines(quote_tree(inspection, index, offsets=offsets)):
+            for line in lines(quote_tree(inspection, index, offsets=offsets), console.encoding):
                 console.print(line)
         if search.problems:
             raise search.problems[0]

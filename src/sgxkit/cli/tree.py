@@ -30,32 +30,58 @@ class Node:
         return child
 
 
-def lines(node: Node) -> Iterator[Text]:
-    """Render a tree, its root first."""
-    yield _line("", node, "bold")
-    yield from _below(node, "")
+@dataclass(frozen=True, slots=True)
+class _Guides:
+    """What is drawn before a line and before the lines below it, for the last of its kind and for the others."""
+
+    item: str
+    last: str
+    below: str
+    below_last: str
 
 
-def _below(node: Node, indent: str) -> Iterator[Text]:
+_DRAWN = _Guides("├─ ", "└─ ", "│  ", "   ")
+_PLAIN = _Guides("|- ", "`- ", "|  ", "   ")
+
+
+def lines(node: Node, encoding: str) -> Iterator[Text]:
+    """Render a tree, its root first, in characters that `encoding` has."""
+    guides = _DRAWN if _fits("├─└│", encoding) else _PLAIN
+    yield _line("", node, "bold", encoding)
+    yield from _below(node, "", guides, encoding)
+
+
+def _below(node: Node, indent: str, guides: _Guides, encoding: str) -> Iterator[Text]:
     for child in node.children:
         last = child is node.children[-1]
-        yield _line(indent + ("└─ " if last else "├─ "), child, "bold" if child.children else "")
-        yield from _below(child, indent + ("   " if last else "│  "))
+        guide = indent + (guides.last if last else guides.item)
+        yield _line(guide, child, "bold" if child.children else "", encoding)
+        yield from _below(child, indent + (guides.below_last if last else guides.below), guides, encoding)
 
 
-def _line(guide: str, node: Node, label_style: str) -> Text:
+def _line(guide: str, node: Node, label_style: str, encoding: str) -> Text:
     from rich.text import Text
 
-    line = Text.assemble((guide, "dim"), (_say(node.label), label_style or node.style))
+    line = Text.assemble((guide, "dim"), (_say(node.label, encoding), node.style or label_style))
     if node.value is not None:
-        line.append(": " if label_style == "" else " ")
-        line.append(_say(node.value), node.style)
+        line.append(" " if node.children else ": ")
+        line.append(_say(node.value, encoding), node.style)
     if node.note:
         line.append(f"  {node.note}", "dim")
     return line
 
 
-def _say(text: str | Message) -> str:
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _say(text: str | Message, encoding: str) -> str:
     """A line's text: what came from the quote must not be able to start another line or steer the terminal."""
     said = output.say(text) if isinstance(text, Message) else text
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in said)
+    if not said.isprintable():
+        said = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in said)
+    return said if _fits(said, encoding) else said.encode(encoding, "backslashreplace").decode(encoding)
