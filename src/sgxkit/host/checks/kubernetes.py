@@ -83,6 +83,8 @@ def _judge_node(facts: Facts, _verdicts: Verdicts) -> Verdict:
 
 def _quantity(text: str) -> int | None:
     """A Kubernetes quantity in bytes, as far as extended resources use them (integers and binary suffixes)."""
+    if len(text) > 24:
+        return None
     for suffix, bits in (("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40)):
         if text.endswith(suffix) and text[: -len(suffix)].isdecimal():
             return int(text[: -len(suffix)]) << bits

@@ -7,7 +7,6 @@ launch belongs to Intel's launch enclave, which PSW 2.28 removed, and is not tri
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping
 
 from sgxkit.host.checks.check import (
@@ -76,7 +75,7 @@ def _details(fact: str, reading: Launch) -> tuple[Evidence, ...]:
     if reading.step is not None:
         details.append(Evidence(f"{fact}.step", reading.step))
     if reading.errno is not None:
-        details.append(Evidence(f"{fact}.errno", f"{reading.errno} ({os.strerror(reading.errno)})"))
+        details.append(Evidence(f"{fact}.errno", f"{reading.errno} ({errno.errorcode.get(reading.errno, '?')})"))
     if reading.status is not None:
         details.append(Evidence(f"{fact}.status", f"{reading.status} ({_EINIT_STATUS.get(reading.status, '?')})"))
     return tuple(details)

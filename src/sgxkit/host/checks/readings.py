@@ -74,7 +74,7 @@ def kernel_version(facts: Facts) -> tuple[int, int] | None:
     """Major and minor version of the running kernel; None when they could not be read or told."""
     release = known(facts.kernel.release)
     parts = (release or "").split("-")[0].split(".")
-    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+    if len(parts) < 2 or not all(part.isdecimal() and len(part) < 10 for part in parts[:2]):
         return None
     return int(parts[0]), int(parts[1])
 

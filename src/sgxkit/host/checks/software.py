@@ -59,7 +59,7 @@ KEY_WARNING = 60 * 24 * 3600
 @cache
 def _version(text: str) -> tuple[int, ...]:
     upstream = text.split("-", maxsplit=1)[0].rsplit(":", maxsplit=1)[-1]
-    return tuple(int(part) for part in re.findall(r"\d+", upstream)[:3])
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", upstream)[:3])
 
 
 def installed(facts: Facts) -> tuple[Package, ...] | None:

@@ -110,7 +110,7 @@ def _judge_qemu(facts: Facts, _verdicts: Verdicts) -> Verdict:
             (shown("virtualization.qemu", facts.virtualization.qemu),),
         )
     evidence = tuple(Evidence(f"virtualization.qemu[{tool.path}]", tool.version or "") for tool in programs or ())
-    versions = [match for tool in programs or () if (match := re.search(r"(\d+)\.(\d+)", tool.version or ""))]
+    versions = [match for tool in programs or () if (match := re.search(r"(\d{1,9})\.(\d{1,9})", tool.version or ""))]
     newest = max(((int(match[1]), int(match[2])) for match in versions), default=None)
     if not programs:
         return fatal(
