@@ -1,0 +1,1 @@
+"""Enclave images: read them, lay them out, measure them, sign them."""
