@@ -22,71 +22,15 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from doubles.platform import Authority, certify, crl
 from sgxkit.dcap.collateral import Collateral
 
 FMSPC = bytes.fromhex("00906ED50000")
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 END = BEGIN + timedelta(days=30)
-CERTIFICATES_END = datetime(2049, 12, 31, tzinfo=UTC)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-@dataclass(frozen=True)
-class Authority:
-    """One certified key."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def pem(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def certify(common_name: str, issuer: Authority | None, *, ca: bool, end: datetime = CERTIFICATES_END) -> Authority:
-    """Make a key and its certificate, self-signed where there is no issuer."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    signer = key if issuer is None else issuer.key
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_name(common_name))
-        .issuer_name(_name(common_name) if issuer is None else issuer.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(BEGIN)
-        .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
-    )
-    return Authority(key, certificate)
-
-
-def crl(issuer: Authority, begin: datetime, end: datetime, revoked: int = 0) -> bytes:
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(begin)
-        .next_update(end)
-        .add_extension(x509.CRLNumber(1), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
-    )
-    for serial in range(1, revoked + 1):
-        builder = builder.add_revoked_certificate(
-            x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begin).build()
-        )
-    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def _sign(signer: Authority, text: str) -> bytes:
-    r, s = utils.decode_dss_signature(signer.key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def _time(time: datetime) -> str:
@@ -102,6 +46,11 @@ def authorities() -> dict[str, Authority]:
         "processor": certify("Intel SGX PCK Processor CA", root, ca=True),
         "tcb": certify("Intel SGX TCB Signing", root, ca=False),
     }
+
+
+@cache
+def revoked_platforms() -> tuple[Authority, ...]:
+    return tuple(certify("Intel SGX PCK Certificate", authorities()["processor"]) for _ in range(3))
 
 
 def make_collateral(
@@ -165,14 +114,14 @@ def make_collateral(
     chain = signer.pem + made["root"].pem
     return Collateral(
         pck_crl_issuer_chain=pck_ca.pem + made["root"].pem,
-        root_ca_crl=crl(made["root"], begin, crl_end),
-        pck_crl=crl(pck_ca, begin, crl_end, revoked=3),
+        root_ca_crl=crl(made["root"], begin=begin, end=crl_end),
+        pck_crl=crl(pck_ca, revoked_platforms(), begin=begin, end=crl_end),
         tcb_info_issuer_chain=chain,
         tcb_info=tcb_info,
-        tcb_info_signature=_sign(signer, tcb_info),
+        tcb_info_signature=signer.sign(tcb_info.encode()),
         qe_identity_issuer_chain=chain,
         qe_identity=qe_identity,
-        qe_identity_signature=_sign(signer, qe_identity),
+        qe_identity_signature=signer.sign(qe_identity.encode()),
     )
 
 
@@ -350,10 +299,11 @@ def write_tls_files(folder: Path) -> tuple[Path, Path]:
     """Write a self-signed certificate for 127.0.0.1; returns the server's file, with its key, and the CA file."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a PCCS of its own")])
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(_name("a PCCS of its own"))
-        .issuer_name(_name("a PCCS of its own"))
+        .subject_name(name)
+        .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))

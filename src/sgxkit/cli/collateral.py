@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgxkit.cli import output
+from sgxkit.cli.input import read_input
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import progress
 from sgxkit.cli.tree import Node, lines
@@ -37,7 +38,6 @@ collateral_app = typer.Typer(
 
 STANDARD_STREAM = "-"
 WHOLE_CACHE = "cached"
-_MAX_QUOTE_FILE = 1 << 20
 
 
 class Tee(StrEnum):
@@ -334,28 +334,17 @@ def _request(
     )
 
 
-def _read(name: str, limit: int) -> bytes:
-    """Read at most one byte more than `limit`: enough for the reader of the format to see that it is too long."""
-    if name == STANDARD_STREAM:
-        return sys.stdin.buffer.read(limit + 1)
-    try:
-        with Path(name).open("rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise InputError(msg("{path} cannot be read: {reason}", path=name, reason=error.strerror or error)) from error
-
-
 def _read_bundle(name: str) -> Collateral:
     from sgxkit.dcap.collateral import MAX_BUNDLE, parse_bundle
 
-    return parse_bundle(_read(name, MAX_BUNDLE))
+    return parse_bundle(read_input(Path(name), MAX_BUNDLE))
 
 
 def _read_quote(name: str) -> Quote:
-    from sgxkit.dcap.envelope import find_quotes
+    from sgxkit.dcap.envelope import MAX_INPUT_SIZE, find_quotes
     from sgxkit.dcap.quote import parse_quote
 
-    found = find_quotes(_read(name, _MAX_QUOTE_FILE))
+    found = find_quotes(read_input(Path(name), MAX_INPUT_SIZE))
     if len(found) > 1:
         _note(msg("{count} quotes found; the collateral is for the first", count=len(found)))
     return parse_quote(found[0].data)
@@ -389,8 +378,9 @@ def _print_done(summary: CollateralSummary, where: dict[str, str | None]) -> Non
 
 
 def _print(tree: Node) -> None:
-    for line in lines(tree):
-        output.console().print(line)
+    console = output.console()
+    for line in lines(tree, console.encoding):
+        console.print(line)
 
 
 def _title(summary: CollateralSummary) -> Message:

@@ -209,6 +209,7 @@ def _show(outcome: _Outcome) -> int:
 
 
 def _document(outcome: _Outcome) -> dict[str, Any]:
+    from sgxkit.dcap.inspection_document import binding_document
     from sgxkit.dcap.verification_document import verification_document
 
     problem = outcome.problem
@@ -218,7 +219,7 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
             "where": outcome.found.where,
             "kind": outcome.found.envelope.value,
             "quotes": outcome.count,
-            "bindings": [_binding(binding) for binding in outcome.found.bindings],
+            "bindings": [binding_document(binding) for binding in outcome.found.bindings],
         },
         "collateral_problem": None
         if problem is None
@@ -227,18 +228,6 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
             "message": str(problem),
             "hint": None if problem.hint is None else str(problem.hint),
         },
-    }
-
-
-def _binding(binding: Binding) -> dict[str, Any]:
-    return {
-        "bound": binding.bound.value,
-        "content": binding.content,
-        "place": binding.place,
-        "algorithm": binding.algorithm,
-        "expected": None if binding.expected is None else binding.expected.hex(),
-        "present": None if binding.present is None else binding.present.hex(),
-        "holds": binding.holds,
     }
 
 

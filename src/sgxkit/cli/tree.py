@@ -81,7 +81,5 @@ def _fits(text: str, encoding: str) -> bool:
 
 def _say(text: str | Message, encoding: str) -> str:
     """A line's text: what came from the quote must not be able to start another line or steer the terminal."""
-    said = output.say(text) if isinstance(text, Message) else text
-    if not said.isprintable():
-        said = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in said)
+    said = output.say(text) if isinstance(text, Message) else output.printable(text)
     return said if _fits(said, encoding) else said.encode(encoding, "backslashreplace").decode(encoding)

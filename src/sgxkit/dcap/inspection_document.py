@@ -57,12 +57,13 @@ def _found(found: FoundQuote) -> Document:
         "envelope": found.envelope.value,
         "size": len(found.data),
         "sha256": sha256(found.data).hexdigest(),
-        "bindings": [_binding(binding) for binding in found.bindings],
+        "bindings": [binding_document(binding) for binding in found.bindings],
         "details": [{"name": name, "value": value} for name, value in found.details],
     }
 
 
-def _binding(binding: Binding) -> Document:
+def binding_document(binding: Binding) -> Document:
+    """Return one comparison of what an envelope claims with what the quote binds."""
     return {
         "bound": binding.bound.value,
         "content": binding.content,
