@@ -23,6 +23,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_envelope,
         zh_facts,
         zh_host,
+        zh_processor,
     )
 
     return {
@@ -33,4 +34,5 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_envelope.CATALOG,
         **zh_facts.CATALOG,
         **zh_host.CATALOG,
+        **zh_processor.CATALOG,
     }
