@@ -111,6 +111,7 @@ class Host:
         self.deadline = time.monotonic() + timeout
         self.notes: List[str] = []
         self.children: Set["subprocess.Popen[bytes]"] = set()
+        self.ending = False
         self.lock = threading.Lock()
 
     def path(self, path: str) -> str:
@@ -184,15 +185,18 @@ class Host:
         if not self.real:
             raise UnreadError("unsupported", f"{arguments[0]} is not run for another file system root")
         environment = dict(os.environ, LC_ALL="C", LANG="C", SYSTEMD_COLORS="0", SYSTEMD_PAGER="")
-        child = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+        # Started and noted in one step: an interrupt between the two would leave the child behind.
         with self.lock:
+            if self.ending:
+                raise UnreadError("timeout", f"{arguments[0]} was not started any more")
+            child = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
             self.children.add(child)
         try:
             outputs = self._read(child, limit, arguments[0])
@@ -234,6 +238,7 @@ class Host:
 
     def end_children(self) -> None:
         with self.lock:
+            self.ending = True
             children = list(self.children)
         for child in children:
             end(child)
