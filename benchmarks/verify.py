@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
+from itertools import zip_longest
 
 import dcap_qvl
 from cryptography.hazmat.primitives import serialization
@@ -51,9 +52,15 @@ def peers_collateral(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
     )
 
 
-# About as much as Intel publishes for a current server platform: the size of the TCB info decides what parsing costs.
+# As much as Intel publishes for a current server platform: the size of the TCB info decides what reading it costs.
 LEVELS = 16
 REVOKED = 57
+DESCRIBED_COMPONENTS = (
+    ("BIOS", "Early Microcode Update"),
+    ("OS/VMM", "SGX Late Microcode Update"),
+    ("OS/VMM", "TXT SINIT"),
+    ("BIOS", ""),
+)
 
 
 def realistic_collateral(platform: Platform) -> Collateral:
@@ -62,6 +69,15 @@ def realistic_collateral(platform: Platform) -> Collateral:
         | {"advisoryIDs": [f"INTEL-SA-{number:05}" for number in range(depth)]}
         for depth in range(LEVELS)
     ]
+    for level in levels:
+        plain = level["tcb"]["sgxtcbcomponents"]
+        described = [
+            {"category": category, "type": kind} if kind else {"category": category}
+            for category, kind in DESCRIBED_COMPONENTS
+        ]
+        level["tcb"]["sgxtcbcomponents"] = [
+            component | text for component, text in zip_longest(plain, described, fillvalue={})
+        ]
     strangers = [double.certify("Revoked", platform.ca) for _ in range(REVOKED)]
     return platform.collateral(levels=levels, revoked_by_ca=strangers)
 
