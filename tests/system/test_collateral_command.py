@@ -189,6 +189,12 @@ class TestExportAndImport:
         sgxkit("import", "-", "--update", "early")
         assert parse_bundle(sgxkit("export", "--update", "early").out) == COLLATERAL
 
+    def test_writing_takes_no_link_or_device_away(self, sgxkit: Sgxkit) -> None:
+        Path("link").symlink_to("target")
+        sgxkit("export", "--tee", "sgx", "-o", "link")
+        assert Path("link").is_symlink()
+        assert parse_bundle(Path("target").read_bytes()) == COLLATERAL
+
     def test_a_file_that_cannot_be_written(self, sgxkit: Sgxkit) -> None:
         assert "cannot be written" in sgxkit("export", "--tee", "sgx", "-o", "absent/file", exit_code=3).err
         Path("taken").mkdir()

@@ -153,9 +153,15 @@ def read_bundle(path: Path) -> Collateral:
 
 
 def write_bundle(path: Path, collateral: Collateral) -> None:
-    """Write a bundle to a file, which then is either whole or as it was before; raises `InputError`."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    """Write a bundle to a file, which then is either whole or as it was before; raises `InputError`.
+
+    What is no regular file (a link, a device, a pipe) is written to as it stands: renaming would take its place.
+    """
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(export_bundle(collateral))
+            return
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         try:
             temporary.write_text(export_bundle(collateral))
             temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -13,8 +14,17 @@ from sgxkit.messages import msg
 def write_whole(path: Path, text: str) -> None:
     """Write `text` to a temporary file beside `path` and rename it; InputError where that cannot be done.
 
-    An existing file keeps its mode; a new one gets the usual one, as it holds what its owner wants to pass on.
+    An existing file keeps its mode; a new one gets the usual one, as it holds what its owner wants to pass on. What
+    is no regular file (a link, a device, a pipe) is written to as it stands: renaming would take its place.
     """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.write_text(text, encoding="utf-8", errors="replace")
+            return
+    except FileNotFoundError:
+        pass  # a new file, or a folder that is not there: the temporary file's creation says so
+    except OSError as error:
+        raise _unwritable(path, error) from error
     try:
         mode = path.stat().st_mode & 0o777
     except OSError:
