@@ -135,6 +135,11 @@ class TestVerdicts:
         assert "not Intel's root" in printed.stdout
         assert "VERIFIED" in printed.stdout
 
+    def test_an_encoding_without_chinese_loses_no_verdict(self, sgx: Files) -> None:
+        printed = program(*sgx.arguments("--lang", "zh"), env={"LANG": "C", "PYTHONIOENCODING": "ascii"})
+        assert printed.returncode == 0, printed.stderr
+        assert "MRENCLAVE" in printed.stdout
+
     def test_intels_root_does_not_vouch_for_it(self, sgx: Files, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["quote", "verify", str(sgx.quote), "--collateral", str(sgx.bundle), "--at", AT]
         code, document = answer(arguments, capsys)

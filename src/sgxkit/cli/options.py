@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from sgxkit.messages import Language, language_from_environment
+from sgxkit.errors import InputError
+from sgxkit.messages import Language, language_from_environment, msg
 
 COMMON_PANEL = "Common options"
 
@@ -80,6 +83,21 @@ _COMMON = (
 )
 
 
+class _Command(TyperCommand):
+    """A command that refuses an option with one value which is given twice, rather than let the last one count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args(args=list(args))[2]
+        for parameter, times in Counter(given).items():
+            options: Any = parameter
+            if times > 1 and options.param_type_name == "option" and not (options.multiple or options.is_flag):
+                raise InputError(
+                    msg("{option} is given more than once", option=options.opts[0]),
+                    hint=msg("it would not be clear which of them counts"),
+                )
+        return super().parse_args(ctx, args)
+
+
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as the command `name` of `app`, with the common options added to its own."""
 
@@ -94,7 +112,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         parameters = [*signature.parameters.values(), *_COMMON]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by typer
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name)(run)
+        app.command(name, cls=_Command)(run)
         return function
 
     return register

@@ -1,0 +1,105 @@
+"""The program as shells and scripts meet it: streams closed or full, options twice, no command at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgxkit.cli.main import run
+
+SGXKIT = Path(sys.executable).with_name("sgxkit")
+NOT_A_QUOTE = b"not a quote at all"
+
+
+def shell(command: str, tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={**clean, "SGXKIT": str(SGXKIT), **environment},
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["quote"], ["collateral"]])
+def test_without_a_command_it_shows_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: sgxkit")
+    assert "\\n" not in err
+    assert "error:" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["doctor", "--bogus"],
+        ["doctor", "--for", "x"],
+        ["quote", "verify"],
+        ["quote", "verify", "--index", "x"],
+    ],
+)
+def test_wrong_use_is_json_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*arguments, "--json"]) == 3
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert document["error"]["code"] == "usage"
+    assert "--help" in document["error"]["hint"]
+
+
+@pytest.mark.parametrize("option", ["--policy", "--reportdata", "--trusted-root", "--at", "--collateral", "--index"])
+def test_of_two_answers_to_one_question_none_counts(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", "verify", "quote.bin", option, "1", f"{option}=2", "--json"]) == 3
+    assert "more than once" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_lists_and_switches_may_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "quote.bin").write_bytes(NOT_A_QUOTE)
+    repeated = ["--mrenclave", "00" * 32, "--mrenclave", "11" * 32, "--allow-debug", "--allow-debug"]
+    assert run(["quote", "verify", str(tmp_path / "quote.bin"), *repeated]) == 3
+    assert "no quote found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", ["doctor --no-network", "doctor --no-network --json", "--help", "doctor --help"]
+)
+def test_a_reader_that_went_away_is_no_verdict(arguments: str, tmp_path: Path) -> None:
+    done = shell(f"$SGXKIT {arguments} | true", tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("arguments", ["doctor --no-network", "doctor --no-network --json", "--help"])
+def test_output_that_cannot_be_written_is_no_bug_of_ours(arguments: str, tmp_path: Path) -> None:
+    done = shell(f"$SGXKIT {arguments} > /dev/full", tmp_path)
+    assert done.returncode == 3
+    assert done.stderr == "error: standard output cannot be written: No space left on device\n"
+
+
+def test_closed_streams(tmp_path: Path) -> None:
+    assert shell("$SGXKIT doctor --no-network 2>&-", tmp_path).returncode in (0, 1, 2)
+    assert shell("$SGXKIT doctor --no-network >&-", tmp_path).returncode in (0, 1, 2)
+    done = shell("$SGXKIT quote verify - <&-", tmp_path)
+    assert done.returncode == 3
+    assert "no quote found in its 0 bytes" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--export", "--html"])
+def test_writing_takes_no_device_away(option: str, tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    assert run(["doctor", "--no-network", option, str(link)]) in (0, 1, 2)
+    assert link.is_symlink()
+    assert target.stat().st_size > 1000
+    done = shell(f"mkfifo pipe; $SGXKIT doctor --no-network {option} pipe > shown & wc -c < pipe; wait $!", tmp_path)
+    assert int(done.stdout) > 1000
+    assert (tmp_path / "pipe").is_fifo()
