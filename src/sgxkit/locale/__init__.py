@@ -23,6 +23,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_envelope,
         zh_facts,
         zh_host,
+        zh_lab,
         zh_processor,
     )
 
@@ -34,5 +35,6 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_envelope.CATALOG,
         **zh_facts.CATALOG,
         **zh_host.CATALOG,
+        **zh_lab.CATALOG,
         **zh_processor.CATALOG,
     }

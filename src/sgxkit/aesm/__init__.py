@@ -1,0 +1,1 @@
+"""AESM: the daemon that quotes for enclaves; its messages, a client, and a server for a quoting service."""
