@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -19,6 +18,7 @@ import pytest
 import typer
 
 from doubles import platform as made
+from doubles.hosts import HOSTS
 from real_quotes import SHARED, needs_vectors
 from sgxkit.cli import main
 from sgxkit.dcap import errors
@@ -128,14 +128,8 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_diagnosis_in_the_readme_is_what_doctor_prints(
     english: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = ROOT / "tests" / "unit" / "host" / "composed_hosts.py"
-    spec = importlib.util.spec_from_file_location("composed_hosts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    composed_hosts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(composed_hosts)
     facts = tmp_path / "facts.json"
-    facts.write_text(json.dumps(composed_hosts.HOSTS["dev-noexec"]().to_json()))
+    facts.write_text(json.dumps(HOSTS["dev-noexec"]().to_json()))
     assert main.run(["doctor", "--facts", str(facts), "--for", "attest"]) == 1
     printed = [as_plain_text(line) for line in capsys.readouterr().out.splitlines()]
     (shown,) = [block["code"] for block in _FENCE.finditer(ENGLISH.read_text()) if "What is missing" in block["code"]]

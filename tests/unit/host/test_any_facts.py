@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
-from composed_hosts import changed, kubernetes_node, packages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_facts import instances
 
+from doubles.hosts import changed, kubernetes_node, packages
 from sgxkit.host.facts import Facts, KubernetesCluster, NamedValue, Tool
 from sgxkit.host.html import page
 from sgxkit.host.profiles import PROFILES, Profile
 from sgxkit.host.report import Kind, diagnose, document
 from sgxkit.host.tree import lines
+from unit.host.test_facts import instances
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schema/doctor.schema.json").read_text(encoding="utf-8"))
 

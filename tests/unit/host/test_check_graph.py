@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from graphlib import CycleError
 
 import pytest
-from composed_hosts import HOSTS, healthy
 
+from doubles.hosts import HOSTS, healthy
 from sgxkit.host.checks.check import (
     Check,
     Outcome,

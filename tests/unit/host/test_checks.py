@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from functools import cache
 
 import pytest
-from composed_hosts import (
+
+from doubles.hosts import (
     ABSENT,
     ENCLAVE,
     NOW,
@@ -34,7 +35,6 @@ from composed_hosts import (
     without_aesm,
     without_driver,
 )
-
 from sgxkit.host.checks.check import Outcome, Verdict
 from sgxkit.host.checks.registry import CHECKS, judge
 from sgxkit.host.checks.status import Status

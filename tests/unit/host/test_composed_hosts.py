@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from composed_hosts import HOSTS, healthy, kubernetes_node
 
+from doubles.hosts import HOSTS, healthy, kubernetes_node
 from sgxkit.host.facts import facts_to_json, parse_facts
 from sgxkit.host.profiles import PROFILES, Readiness
 from sgxkit.host.report import Kind, diagnose

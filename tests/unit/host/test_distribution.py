@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from composed_hosts import changed, old_psw
 
+from doubles.hosts import changed, old_psw
 from sgxkit.host.facts import OsRelease
 from sgxkit.host.profiles import PROFILES
 from sgxkit.host.remedies import software

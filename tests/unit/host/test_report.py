@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from composed_hosts import HOSTS, changed, cpuinfo, healthy, ordinary_guest
 
+from doubles.hosts import HOSTS, changed, cpuinfo, healthy, ordinary_guest
 from sgxkit.host.checks.registry import CHECKS
 from sgxkit.host.checks.status import Status
 from sgxkit.host.collect import load_facts
