@@ -69,7 +69,7 @@ def vectors(kind: str, *, with_collateral: bool = True) -> tuple[Vector, ...]:
     )
 
 
-def named(kind: str, **options: bool) -> Any:
+def named(kind: str, **options: bool) -> pytest.MarkDecorator:
     """Parametrize a test over vectors by name; without the folder, the one case says why it is skipped."""
     found = vectors(kind, **options)
     if not found:
