@@ -40,6 +40,13 @@ def test_without_a_command_it_shows_its_help(arguments: list[str], capsys: pytes
     assert "error:" not in err
 
 
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "sgxkit", "--version"], check=True, capture_output=True
+    )
+    assert done.stdout.startswith(b"sgxkit ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
