@@ -261,6 +261,19 @@ class TestPolicy:
         assert answer(files.arguments("--platform-grace", "378d"), capsys)[0] == 1
         assert answer(files.arguments("--platform-grace", "379d"), capsys)[0] == 0
 
+    def test_grace_without_end(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        platform = make_platform()
+        files = Files(tmp_path, platform)
+        files.bundle.write_text(export_bundle(platform.collateral(levels=[double.tcb_level(7, "OutOfDate")])))
+        graces = ["--platform-grace", "999999d", "--collateral-grace", "999999d"]
+        assert answer(files.arguments(*graces), capsys)[0] == 0
+
+    @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-05:00"])
+    def test_times_beyond_the_calendar(self, at: str, sgx: Files, capsys: pytest.CaptureFixture[str]) -> None:
+        code = run([*sgx.arguments()[:-1], at])
+        assert code == 3
+        assert "years 1 to 9999" in capsys.readouterr().err
+
     def test_a_policy_file_and_flags_that_override_it(
         self, sgx: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -283,6 +296,10 @@ class TestPolicy:
             ('allow_debug = "yes"', "must be true or false"),
             ('platform_grace_period = "soon"', "30d"),
             ("not toml", "not TOML"),
+            ("isvprodid = " + "[" * 20_000, "not TOML"),
+            ("isvprodid = " + "9" * 5_000, "not TOML"),
+            ('reportdata = ""', "it is empty"),
+            ('reportdata = "00"\nreportdata_file = "policy.toml"', "exclude each other"),
             ('trust_anchor = "absent.pem"', "absent.pem cannot be read"),
         ],
     )
@@ -296,6 +313,20 @@ class TestPolicy:
 
 
 class TestEnvelopes:
+    def test_of_several_quotes_one_must_be_chosen(
+        self, sgx: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        forged = bytearray(sgx.quote.read_bytes())
+        forged[100] ^= 1
+        both = tmp_path / "both.json"
+        both.write_text(json.dumps([sgx.quote.read_bytes().hex(), forged.hex()]))
+        arguments = sgx.arguments()
+        arguments[2] = str(both)
+        code, document = answer(arguments, capsys)
+        assert (code, document["error"]["message"]) == (3, "the input has 2 quotes")
+        assert answer([*arguments, "--index", "0"], capsys)[0] == 0
+        assert answer([*arguments, "--index", "1"], capsys)[0] == 1
+
     def test_a_hex_quote(self, sgx: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "quote.hex").write_text(sgx.quote.read_bytes().hex())
         arguments = sgx.arguments()
@@ -374,6 +405,9 @@ class TestWrongInput:
             ["--mrenclave", "00"],
             ["--accept", "Revoked"],
             ["--tdattributes", "-1"],
+            ["--reportdata", ""],
+            ["--reportdata", "00", "--reportdata-file", "/dev/null"],
+            ["--reportdata-file", "/dev/null", "--reportdata", "00"],
             ["--isvprodid", "70000"],
             ["--no-such-option"],
             ["--pcs", "https://localhost"],

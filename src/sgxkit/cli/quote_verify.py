@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         trusted_root: Annotated[
             Path | None, _option("--trusted-root", "PEM certificate of the root to trust instead of Intel's.")
         ] = None,
-        index: Annotated[int, _option("--index", "Which quote, where the input has several, from 0.")] = 0,
+        index: Annotated[int | None, _option("--index", "Which quote, where the input has several, from 0.")] = None,
         quote_only: Annotated[
             bool, _option("--quote-only", "Judge the quote alone, whatever its envelope claims that it binds.")
         ] = False,
@@ -157,11 +157,18 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _find(path: Path, index: int) -> tuple[FoundQuote, int]:
+def _find(path: Path, index: int | None) -> tuple[FoundQuote, int]:
+    """Return the quote to judge and how many there are; of several, which one it is must be said."""
     from sgxkit.cli.input import read_input
     from sgxkit.dcap.envelope import MAX_INPUT_SIZE, find_quotes
 
     found = find_quotes(read_input(path, MAX_INPUT_SIZE))
+    if index is None:
+        if len(found) > 1:
+            raise InputError(
+                msg("the input has {count} quotes", count=len(found)), hint=msg("choose one with --index")
+            )
+        index = 0
     if not 0 <= index < len(found):
         raise InputError(msg("--index {index}: the input has {count} quotes", index=index, count=len(found)))
     return found[index], len(found)

@@ -246,7 +246,7 @@ def _in_grace(policy: Policy, tcb: TcbVerdict, at: datetime) -> bool:
     return (
         tcb.status in _OUT_OF_DATE
         and bool(policy.platform_grace_period)
-        and (tcb.tcb_date >= at - policy.platform_grace_period)
+        and at - tcb.tcb_date <= policy.platform_grace_period
     )
 
 

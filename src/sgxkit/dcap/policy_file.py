@@ -42,9 +42,11 @@ def read_policy_file(path: Path) -> PolicyFile:
 
     Raises InputError where a file cannot be read, FormatError naming the key that is wrong.
     """
+    data = _read(path, MAX_POLICY_SIZE)
     try:
-        document = tomllib.loads(_read(path, MAX_POLICY_SIZE).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError and UnicodeDecodeError are ValueErrors, and so is what int() says of thousands of digits.
         raise FormatError(str(path), msg("not TOML: {error}", error=error)) from error
     return policy_from_settings(document, folder=path.parent)
 
@@ -58,6 +60,8 @@ def policy_from_settings(
     """
     base = base or PolicyFile(Policy(), INTEL_SGX_ROOT_CA)
     anchor = base.trust_anchor
+    if {"reportdata", "reportdata_file"} <= settings.keys():
+        raise InputError(msg("{first} and {second} exclude each other", first="reportdata", second="reportdata_file"))
     changes: dict[str, Any] = {}
     for name, value in settings.items():
         if name == "trust_anchor":
@@ -180,6 +184,8 @@ def _duration(name: str, value: Any) -> timedelta:
 
 def _reportdata(name: str, value: Any) -> bytes:
     data = _bytes(name, value)
+    if not data:
+        raise _wrong(name, msg("it is empty"))
     if len(data) > 64:
         raise _wrong(name, msg("{size} bytes, at most {limit} are read", size=len(data), limit=64))
     return data.ljust(64, b"\0")

@@ -18,10 +18,9 @@ SCHEMA_VERSION = 1
 
 def verdict_word(verification: Verification) -> str:
     """``verified``, ``refused``, or ``cannot tell`` where only collateral is missing."""
-    error = verification.error
-    if error is None:
+    if verification.verified:
         return "verified"
-    return "cannot tell" if isinstance(error, CollateralMissingError) else "refused"
+    return "cannot tell" if isinstance(verification.error, CollateralMissingError) else "refused"
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:

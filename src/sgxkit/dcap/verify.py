@@ -33,6 +33,7 @@ from sgxkit.dcap.errors import (
     NotYetValidError,
     PolicyError,
     QuoteSignatureError,
+    VerificationError,
 )
 from sgxkit.dcap.policy import Policy, judge_platform, judge_report
 from sgxkit.dcap.quote import Quote, TeeType, parse_quote
@@ -89,8 +90,8 @@ class Verifier:
         `verification` is the whole record.
         """
         verification = self.examine(quote, collateral, at=at)
-        error = verification.error
-        if error is not None:
+        if not verification.verified:
+            error = verification.error or VerificationError(msg("not every step was reached"))
             error.verification = verification
             raise error
         return verification
@@ -102,10 +103,7 @@ class Verifier:
 
         Raises FormatError for bytes that are no quote.
         """
-        if at is None:
-            at = datetime.now(UTC)
-        elif at.tzinfo is None:
-            raise InputError(msg("the time of verification needs a time zone"))
+        at = datetime.now(UTC) if at is None else _in_utc(at)
         if not isinstance(quote, Quote):
             quote = parse_quote(quote)
 
@@ -116,6 +114,7 @@ class Verifier:
             facts = self._check_freshness(evidence, at, failures)
         policy_errors: tuple[PolicyError, ...] = ()
         platform = None if evidence.platform is None else evidence.platform.platform
+        complete = platform is not None and evidence.tcb is not None and facts is not None
         if not failures and platform is not None and evidence.tcb is not None and facts is not None:
             policy_errors = (
                 *judge_platform(self.policy, platform, evidence.tcb, facts, at),
@@ -127,7 +126,7 @@ class Verifier:
             quote=quote,
             at=at,
             trust_anchor=self.trust_anchor,
-            steps=_steps(quote, evidence) if failures else _ALL_PASSED[quote.tee_type],
+            steps=_ALL_PASSED[quote.tee_type] if complete and not failures else _steps(quote, evidence),
             platform=platform,
             tcb=evidence.tcb,
             collateral=facts,
@@ -292,7 +291,7 @@ class Verifier:
 
 def _check_in_force(windows: list[Window], at: datetime, grace: timedelta) -> None:
     """Refuse a time outside any window; raises for the one that ended first, or else for the one that begins last."""
-    ended = [window for window in windows if at >= window.end + (grace if window.published else timedelta(0))]
+    ended = [window for window in windows if at - window.end >= (grace if window.published else timedelta(0))]
     if ended:
         first = min(ended, key=lambda window: window.end)
         raise ExpiredError(
@@ -302,6 +301,15 @@ def _check_in_force(windows: list[Window], at: datetime, grace: timedelta) -> No
     if pending := [window for window in windows if at < window.begin]:
         last = max(pending, key=lambda window: window.begin)
         raise NotYetValidError(msg("{name} is in force only from {begin}", name=last.name, begin=_time(last.begin)))
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise InputError(msg("the time of verification needs a time zone"))
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(msg("the time of verification is outside the years 1 to 9999")) from error
 
 
 def _time(moment: datetime) -> str:

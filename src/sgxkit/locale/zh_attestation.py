@@ -125,6 +125,9 @@ CATALOG: dict[str, str] = {
     "{name} is in force only from {begin}": "{name} 自 {begin} 起才生效",
     "{name} was in force until {end}": "{name} 的有效期到 {end} 为止",
     "the time of verification needs a time zone": "验证时间必须带时区",
+    "the time of verification is outside the years 1 to 9999": "验证时间不在公元 1 年至 9999 年之内",
+    "not every step was reached": "并非每一步都已执行",
+    "{first} and {second} exclude each other": "{first} 与 {second} 不能同时使用",
     "give it with --collateral FILE, or fetch it: --pcs, --pccs URL": "请用 --collateral FILE 提供，或用 --pcs、--pccs URL "
     "获取",
     "put the chain into the collateral (pck_certificate_chain), or fetch it from the PCS or PCCS": "请把证书链放入 "
