@@ -246,6 +246,25 @@ class TestFolder:
         with pytest.raises(InputError):
             import_collateral(tmp_path, COLLATERAL, pcs.pcs())
 
+    def test_what_others_can_write_to_is_not_read_either(self, tmp_path: Path, service: FakeService) -> None:
+        folder = tmp_path / "cache"
+        assert source_of(service, folder).collateral(REQUEST) == COLLATERAL
+        folder.chmod(0o777)
+        notes: list[Message] = []
+        assert source_of(service, folder, notes=notes).collateral(REQUEST) == COLLATERAL
+        assert service.count("/tcb") == 2
+        assert "others can write to it" in str(notes[0])
+        with pytest.raises(NotCachedError):
+            source_of(service, folder, offline=True).collateral(REQUEST)
+
+    def test_a_user_without_a_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def homeless() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", homeless)
+        with pytest.raises(InputError, match="no home folder"):
+            cache.cache_folder({}, root=False)
+
     def test_a_folder_that_cannot_be_is_gone_without(self, tmp_path: Path, service: FakeService) -> None:
         (tmp_path / "file").write_text("")
         notes: list[Message] = []

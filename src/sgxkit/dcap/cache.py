@@ -2,8 +2,8 @@
 
 Many processes may use one folder: files appear whole (temporary file, then rename), and who is about to ask a service
 holds a lock, so that others who want the same wait for the answer instead of asking too. The cache is not trusted:
-whatever comes out of it is verified like anything else, so what a damaged or forged file can cost is another
-question to the service.
+whatever comes out of it is verified like anything else, so a damaged file costs another question to the service, and
+a forged one a refusal. The folder is its owner's alone, or it is not used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sgxkit.dcap.collateral_summary import CollateralSummary, summarize
 from sgxkit.dcap.json_fields import as_object, string
 from sgxkit.dcap.signed_json import parse_strict_json
 from sgxkit.dcap.transport import Note
-from sgxkit.errors import FormatError
+from sgxkit.errors import FormatError, InputError
 from sgxkit.messages import msg
 
 MAX_ENTRIES = 256
@@ -91,13 +91,21 @@ def cache_folder(environment: Mapping[str, str] = os.environ, *, root: bool | No
 
     ``$SGXKIT_CACHE_DIR`` where set; else for root /var/cache/sgxkit/collateral, for others
     ``$XDG_CACHE_HOME/sgxkit/collateral`` (XDG Base Directory 0.8: an unset or relative one means ~/.cache).
+
+    Raises `InputError` for a user without a home.
     """
     if chosen := environment.get("SGXKIT_CACHE_DIR"):
         return Path(chosen)
     if os.geteuid() == 0 if root is None else root:
         return Path("/var/cache/sgxkit/collateral")
     base = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "sgxkit" / "collateral"
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "sgxkit" / "collateral"
+    except RuntimeError as error:  # neither $HOME nor an entry in the user database, as in containers
+        raise InputError(
+            msg("this user has no home folder to cache collateral in"),
+            hint=msg("name a folder in the environment: SGXKIT_CACHE_DIR"),
+        ) from error
 
 
 def load(folder: Path, key: CacheKey, note: Note) -> CacheEntry | None:
@@ -117,7 +125,7 @@ def load(folder: Path, key: CacheKey, note: Note) -> CacheEntry | None:
 
 
 def _reason(error: OSError | FormatError) -> object:
-    return error.message if isinstance(error, FormatError) else error
+    return error.message if isinstance(error, FormatError) else error.strerror or error
 
 
 def entries(folder: Path, note: Note) -> tuple[CacheEntry, ...]:
@@ -218,6 +226,14 @@ def _acquire(descriptor: int, seconds: float) -> None:
 def make_folder(folder: Path) -> None:
     """Make the cache's folder, mode 0700; raises `PermissionError` for one that others can write to."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `PermissionError` for a folder that others can write to, `FileNotFoundError` for none.
+
+    Whoever else can write to it could put back collateral that is in force and older than the last revocation.
+    """
     status = folder.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise PermissionError(f"{folder} belongs to another user, or others can write to it")

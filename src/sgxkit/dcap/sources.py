@@ -147,6 +147,15 @@ class CachedSource:
     def collateral(self, request: CollateralRequest) -> Collateral:
         """Return cached collateral that is in force, else what the service answers; raises `CollateralError`."""
         key = cache_key(self.upstream.service, request)
+        try:
+            cache.check_folder(self.folder)
+        except FileNotFoundError:
+            pass  # nothing was kept yet
+        except OSError as error:
+            self._cannot_use(error)
+            if self.offline:
+                raise _not_cached(None, request) from error
+            return self.upstream.collateral(request)
         entry = cache.load(self.folder, key, self.note)
         if entry is not None and entry.is_fresh(self.clock()):
             return entry.collateral
@@ -185,7 +194,7 @@ class CachedSource:
         return self.upstream.pck_certificate_chain(platform, qeid)
 
     def _cannot_use(self, error: OSError) -> None:
-        self.note(msg("the cache {path} cannot be used: {reason}", path=self.folder, reason=error))
+        self.note(msg("the cache {path} cannot be used: {reason}", path=self.folder, reason=error.strerror or error))
 
 
 def _not_cached(entry: cache.CacheEntry | None, request: CollateralRequest) -> NotCachedError:
@@ -238,7 +247,8 @@ def import_collateral(
         with cache.locked(folder, key, seconds=DEFAULT_PATIENCE.total):
             return cache.store(folder, key, shared)
     except OSError as error:
-        raise InputError(msg("the cache {path} cannot be used: {reason}", path=folder, reason=error)) from error
+        reason = error.strerror or error
+        raise InputError(msg("the cache {path} cannot be used: {reason}", path=folder, reason=reason)) from error
 
 
 def collateral_for_quote(

@@ -59,6 +59,8 @@ CATALOG: dict[str, str] = {
     "a subscription key is sent over https only, not to {url}": "订阅密钥只通过 https 发送，不发往 {url}",
     "the subscription key is not letters and digits": "订阅密钥应只含字母和数字",
     "it is empty": "它是空的",
+    "this user has no home folder to cache collateral in": "该用户没有主目录，无处缓存 collateral",
+    "name a folder in the environment: SGXKIT_CACHE_DIR": "请用环境变量 SGXKIT_CACHE_DIR 指定一个目录",
     "the header is missing": "缺少该 HTTP 头",
     "the header is not PEM certificates": "该 HTTP 头不是 PEM 证书",
     "it is not a PEM certificate": "它不是 PEM 证书",
