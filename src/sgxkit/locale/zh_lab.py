@@ -66,4 +66,30 @@ CATALOG: dict[str, str] = {
     "not known: the key is not initialised yet": "未知：密钥尚未初始化",
     "size of a quote": "quote 的大小",
     "asking the AESM daemon": "正在询问 AESM 守护进程",
+    "{name} is not a name for a lab": "{name} 不能作为 lab 的名称",
+    "the EPC must be whole pages of 4096 bytes, at most 1 TiB": "EPC 必须是若干个 4096 字节的整页，最多 1 TiB",
+    "the PCK certificate of lab {name} is revoked already": "lab {name} 的 PCK 证书已被吊销",
+    "a lab's clock may be at most a hundred years off": "lab 的时钟最多可以偏离一百年",
+    "lab {name} has seen enough: make a new one": "lab {name} 经历的事件已经够多：请新建一个",
+    "not the state of a lab that this sgxkit reads": "不是本版 sgxkit 所能读取的 lab 状态",
+    "not a number of seconds": "不是秒数",
+    "neither platform nor qe": "既不是 platform 也不是 qe",
+    "neither true nor false": "既不是 true 也不是 false",
+    "1 to 31 small letters, digits and hyphens; the first is no hyphen": (
+        "1 到 31 个小写字母、数字和连字符；首字符不能是连字符"
+    ),
+    "a TCB recovery that the platform takes part in (--patched) gives it a new one": (
+        "平台参与的 TCB recovery（--patched）会给它一份新证书"
+    ),
+    "a newer sgxkit wrote it, or it was changed by hand": "它由更新版本的 sgxkit 写成，或被手工改过",
+    "there is no processor {name}; there are {names}": "没有处理器 {name}；有 {names}",
+    "{name} has no {feature}": "{name} 没有 {feature}",
+    "there is a lab {name} already": "已经有名为 {name} 的 lab",
+    "not the files of a lab": "不是 lab 的文件",
+    "there is no lab {name}": "没有名为 {name} 的 lab",
+    "`sgxkit lab rm {name}` removes it": "`sgxkit lab rm {name}` 可将其删除",
+    "`sgxkit lab list` shows those there are": "`sgxkit lab list` 会列出现有的 lab",
+    "`sgxkit lab create NAME` makes one": "`sgxkit lab create NAME` 可新建一个",
+    "lab {name} is being changed by another process": "另一进程正在更改 lab {name}",
+    "try again": "请重试",
 }
