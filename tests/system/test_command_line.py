@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,16 @@ def test_without_a_command_it_shows_its_help(arguments: list[str], capsys: pytes
     assert err.startswith("Usage: sgxkit")
     assert "\\n" not in err
     assert "error:" not in err
+
+
+def test_interrupted_at_any_moment() -> None:
+    for delay in (0.02, 0.05, 0.1, 0.2, 0.4):
+        process = subprocess.Popen([SGXKIT, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGINT, 0, 1, 2, 130)
+        assert "sgxkit/cli" not in said
 
 
 def test_as_a_module() -> None:

@@ -296,6 +296,8 @@ class TestPolicy:
             ('allow_debug = "yes"', "must be true or false"),
             ('platform_grace_period = "soon"', "30d"),
             ("not toml", "not TOML"),
+            ("", "no rule in it"),
+            ("# mrenclave = ...", "no rule in it"),
             ("isvprodid = " + "[" * 20_000, "not TOML"),
             ("isvprodid = " + "9" * 5_000, "not TOML"),
             ('reportdata = ""', "it is empty"),

@@ -48,6 +48,9 @@ def read_policy_file(path: Path) -> PolicyFile:
     except (ValueError, RecursionError) as error:
         # TOMLDecodeError and UnicodeDecodeError are ValueErrors, and so is what int() says of thousands of digits.
         raise FormatError(str(path), msg("not TOML: {error}", error=error)) from error
+    if not document:
+        # Cut short or never written: who names a policy means to ask for something.
+        raise FormatError(str(path), msg("no rule in it"))
     return policy_from_settings(document, folder=path.parent)
 
 

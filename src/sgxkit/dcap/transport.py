@@ -175,7 +175,7 @@ async def open_client(trust: Trust, patience: Patience) -> AsyncIterator[httpx.A
     except TimeoutError as error:
         raise UnreachableError(
             msg("no complete answer within {seconds} seconds", seconds=f"{patience.total:g}"),
-            hint=msg("try again later, or from a bundle: `--collateral FILE`"),
+            hint=msg("try again later, or judge by a bundle (`sgxkit quote verify --collateral FILE`)"),
         ) from error
 
 

@@ -73,7 +73,7 @@ CATALOG: dict[str, str] = {
     "{path} cannot be used as CA file: {reason}": "{path} 不能用作 CA 文件：{reason}",
     "it must be a readable file of PEM certificates": "它必须是可读的 PEM 证书文件",
     "no complete answer within {seconds} seconds": "{seconds} 秒内没有得到完整的应答",
-    "try again later, or from a bundle: `--collateral FILE`": "请稍后重试，或使用 bundle：`--collateral FILE`",
+    "try again later, or judge by a bundle (`sgxkit quote verify --collateral FILE`)": "请稍后重试，或按 bundle 判断（`sgxkit quote verify --collateral FILE`）",
     "{problem}; asking again in {seconds} s ({attempt} of {attempts})": (
         "{problem}；{seconds} 秒后再次请求（第 {attempt} 次，共 {attempts} 次）"
     ),
