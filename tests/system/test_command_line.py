@@ -28,7 +28,7 @@ def shell(command: str, tmp_path: Path, **environment: str) -> subprocess.Comple
         text=True,
         timeout=60,
         cwd=tmp_path,
-        env={**clean, "SGXKIT": str(SGXKIT), **environment},
+        env={**clean, "PATH": f"{SGXKIT.parent}:{clean['PATH']}", **environment},
     )
 
 
@@ -93,21 +93,21 @@ def test_lists_and_switches_may_be_repeated(tmp_path: Path, capsys: pytest.Captu
     "arguments", ["doctor --no-network", "doctor --no-network --json", "--help", "doctor --help"]
 )
 def test_a_reader_that_went_away_is_no_verdict(arguments: str, tmp_path: Path) -> None:
-    done = shell(f"$SGXKIT {arguments} | true", tmp_path)
+    done = shell(f"sgxkit {arguments} | true", tmp_path)
     assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("arguments", ["doctor --no-network", "doctor --no-network --json", "--help"])
 def test_output_that_cannot_be_written_is_no_bug_of_ours(arguments: str, tmp_path: Path) -> None:
-    done = shell(f"$SGXKIT {arguments} > /dev/full", tmp_path)
+    done = shell(f"sgxkit {arguments} > /dev/full", tmp_path)
     assert done.returncode == 3
     assert done.stderr == "error: standard output cannot be written: No space left on device\n"
 
 
 def test_closed_streams(tmp_path: Path) -> None:
-    assert shell("$SGXKIT doctor --no-network 2>&-", tmp_path).returncode in (0, 1, 2)
-    assert shell("$SGXKIT doctor --no-network >&-", tmp_path).returncode in (0, 1, 2)
-    done = shell("$SGXKIT quote verify - <&-", tmp_path)
+    assert shell("sgxkit doctor --no-network 2>&-", tmp_path).returncode in (0, 1, 2)
+    assert shell("sgxkit doctor --no-network >&-", tmp_path).returncode in (0, 1, 2)
+    done = shell("sgxkit quote verify - <&-", tmp_path)
     assert done.returncode == 3
     assert "no quote found in its 0 bytes" in done.stderr
 
@@ -119,6 +119,6 @@ def test_writing_takes_no_device_away(option: str, tmp_path: Path) -> None:
     assert run(["doctor", "--no-network", option, str(link)]) in (0, 1, 2)
     assert link.is_symlink()
     assert target.stat().st_size > 1000
-    done = shell(f"mkfifo pipe; $SGXKIT doctor --no-network {option} pipe > shown & wc -c < pipe; wait $!", tmp_path)
+    done = shell(f"mkfifo pipe; sgxkit doctor --no-network {option} pipe > shown & wc -c < pipe; wait $!", tmp_path)
     assert int(done.stdout) > 1000
     assert (tmp_path / "pipe").is_fifo()
