@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from real_quotes import Vector, named
 from sgxkit.cli.main import run
 from sgxkit.dcap import export_bundle, parse_quote
 from sgxkit.isa.attributes import AttributeFlags, Attributes
+from sgxkit.lab import publication
+from sgxkit.lab.quoting import quote_user_data
+from sgxkit.lab.store import create_lab, root_certificate
+from sgxkit.lab.world import new_world
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schema/verification.schema.json").read_text())
 AT = "2026-01-15T00:00:00Z"
@@ -183,6 +188,25 @@ class TestVerdicts:
 
     def test_twice_in_a_row_says_the_same(self, sgx: Files) -> None:
         assert program(*sgx.arguments()).stdout == program(*sgx.arguments()).stdout
+
+
+def test_it_names_the_lab_whose_quote_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SGXKIT_STATE_DIR", str(tmp_path))
+    now = datetime.now(UTC)
+    lab = create_lab(new_world("demo", now))
+    (tmp_path / "quote").write_bytes(quote_user_data(lab, b"challenge"))
+    (tmp_path / "bundle").write_text(export_bundle(publication.collateral(lab, now)))
+    arguments = ["quote", "verify", str(tmp_path / "quote"), "--collateral", str(tmp_path / "bundle")]
+    assert run(arguments) == 1
+    arguments += ["--trusted-root", str(root_certificate("demo"))]
+    capsys.readouterr()
+    assert run(arguments) == 0
+    assert "this is an emulated platform of lab demo" in capsys.readouterr().out
+    code, document = answer(arguments, capsys)
+    jsonschema.validate(document, SCHEMA)
+    assert (code, document["lab"], document["trust_anchor"]["intel"]) == (0, "demo", False)
 
 
 class TestPolicy:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sgxkit.dcap import Collateral, Quote, Verification
     from sgxkit.dcap.found_quote import Binding, FoundQuote
     from sgxkit.dcap.sources import CollateralSource
+    from sgxkit.dcap.trust import TrustAnchor
 
 EXIT_REFUSED = 1
 EXIT_CANNOT_TELL = 2
@@ -222,6 +223,7 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
     problem = outcome.problem
     return verification_document(outcome.verification) | {
         "verdict": outcome.word,
+        "lab": _lab(outcome.verification.trust_anchor),
         "envelope": {
             "where": outcome.found.where,
             "kind": outcome.found.envelope.value,
@@ -273,8 +275,7 @@ def _print(outcome: _Outcome) -> None:
     anchor = verification.trust_anchor
     console.print(say(msg("judged as of {at}, under {anchor}", at=_time(verification.at), anchor=anchor.name)))
     if anchor.point != INTEL_SGX_ROOT_CA.point:
-        warning = msg("this is not Intel's root: the verdict says nothing about real SGX hardware")
-        console.print(Text(say(warning), "bold yellow"))
+        console.print(Text(say(_other_root(anchor)), "bold yellow"))
     console.print()
 
     glyphs = _GLYPHS if output.draws("✔✘？", console) else _PLAIN
@@ -291,6 +292,26 @@ def _print(outcome: _Outcome) -> None:
     console.print()
     for sentence, style in _conclusion(outcome):
         console.print(Text(say(sentence), style))
+
+
+def _lab(anchor: TrustAnchor) -> str | None:
+    """The name of the reader's own lab that the trust anchor is the root of."""
+    from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
+    from sgxkit.lab.store import lab_of_root
+
+    if anchor.point == INTEL_SGX_ROOT_CA.point:
+        return None
+    try:
+        return lab_of_root(anchor.point)
+    except (RuntimeError, SgxkitError):
+        return None  # without a home folder there are no labs of one's own
+
+
+def _other_root(anchor: TrustAnchor) -> Message:
+    lab = _lab(anchor)
+    if lab is not None:
+        return msg("this is an emulated platform of lab {name}: it protects nothing", name=lab)
+    return msg("this is not Intel's root: the verdict says nothing about real SGX hardware")
 
 
 def _identity(quote: Quote) -> Iterator[str]:

@@ -29,6 +29,7 @@ CATALOG: dict[str, str] = {
     "--quote-only": "携带该 quote 的内容并不是 enclave 所证明的；若只判断 quote 本身，而不管由什么携带，请加上 --quote-only",
     "this is not Intel's root: the verdict says nothing about real SGX hardware": "这不是 Intel 的根：该结论与真实的 SGX "
     "硬件无关",
+    "this is an emulated platform of lab {name}: it protects nothing": "这是 lab {name} 的模拟平台：它不提供任何保护",
     "{text} is not a time with a time zone": "{text} 不是带时区的时间",
     "write it as 2026-01-31T12:00:00Z": "请写成 2026-01-31T12:00:00Z 的形式",
     "judged as of {at}, under {anchor}": "按 {at} 判断，信任锚为 {anchor}",
