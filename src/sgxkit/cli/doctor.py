@@ -246,11 +246,9 @@ class _Printer:
                 self.console.print(text)
 
     def remedy(self, letter: str, remedy: Remedy) -> Iterator[Text]:
-        from sgxkit.host.wording import REMEDY_TRAITS
+        from sgxkit.host.wording import title_of
 
-        traits = [output.say(trait) for name, trait in REMEDY_TRAITS.items() if getattr(remedy, name)]
-        title = output.say(remedy.title)
-        yield self.plain(f"   {letter}) {title}" + (f" ({'; '.join(traits)})" if traits else ""))
+        yield self.plain(f"   {letter}) {output.say(title_of(remedy))}")
         for command_line in remedy.commands:
             for part in command_line.splitlines():
                 yield self.plain(f"        {part}", "cyan")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 from sgxkit.host.profiles import Readiness
+from sgxkit.host.remedies.remedy import Remedy
 from sgxkit.host.report import Diagnosis, Kind
 from sgxkit.host.tree import Mark
 from sgxkit.messages import Message, msg
@@ -28,6 +30,15 @@ REMEDY_TRAITS: Mapping[str, Message] = {
     "firmware": msg("in the BIOS set-up"),
 }
 """By the names of `Remedy`'s fields."""
+
+
+def title_of(remedy: Remedy) -> Message:
+    """Return what a remedy is, with what carrying it out takes."""
+    traits = [trait for name, trait in REMEDY_TRAITS.items() if getattr(remedy, name)]
+    if not traits:
+        return remedy.title
+    together = reduce(lambda first, second: msg("{first}; {second}", first=first, second=second), traits)
+    return msg("{title} ({traits})", title=remedy.title, traits=together)
 
 
 def conclusion(diagnosis: Diagnosis) -> Message:

@@ -691,6 +691,8 @@ CATALOG: dict[str, str] = {
     "not reached": "未检查",
     "does not apply": "不适用",
     "not reached: {titles}": "未检查：{titles}",
+    "{title} ({traits})": "{title}（{traits}）",
+    "{first}; {second}": "{first}；{second}",
     "not reached: needs “{needs}”": "未检查：需要先满足“{needs}”",
     "{first}”, “{second}": "{first}”、“{second}",
     "What is missing": "缺少的条件",

@@ -10,6 +10,7 @@ from doubles.hosts import HOSTS, healthy, kubernetes_node
 from sgxkit.host.facts import facts_to_json, parse_facts
 from sgxkit.host.profiles import PROFILES, Readiness
 from sgxkit.host.report import Kind, diagnose
+from sgxkit.host.wording import title_of
 
 READY, NOT_READY, UNKNOWN = Readiness
 EXPECTED = [
@@ -121,3 +122,16 @@ def test_the_comma_is_pointed_at() -> None:
     assert cause is not None
     assert "line 5, column 3" in str(cause)
     assert "comma" in str(cause)
+
+
+def test_a_consequence_is_not_repeated() -> None:
+    found = diagnose(HOSTS["healthy"](), PROFILES["kubernetes-node"]).of_kind(Kind.UNKNOWN)
+    assert [finding.check.id for finding in found] == ["kubernetes.node"]
+    assert {"kubernetes.resources", "kubernetes.epc"} <= set(found[0].explains)
+
+
+def test_what_a_remedy_takes_is_said_in_the_punctuation_of_the_language() -> None:
+    (finding,) = diagnose(HOSTS["bios-off"](), PROFILES["run"]).of_kind(Kind.MISSING)
+    title = title_of(finding.verdict.remedies[0])
+    assert title.render("en").endswith(" (as root; needs a reboot; in the BIOS set-up)")
+    assert title.render("zh").endswith("（以 root 身份；需要重启；在 BIOS 设置中）")

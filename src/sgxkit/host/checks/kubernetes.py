@@ -14,6 +14,7 @@ from sgxkit.host.checks.check import (
     unsupported,
 )
 from sgxkit.host.checks.evidence import Evidence, absent, known, shown
+from sgxkit.host.checks.status import Status
 from sgxkit.host.facts import Facts, KubernetesNode, NamedValue
 from sgxkit.host.remedies import surroundings as remedies
 from sgxkit.messages import Message, msg
@@ -93,10 +94,13 @@ def _quantity(text: str) -> int | None:
     return int(digits) * factor if digits.isdecimal() else None
 
 
+_NO_NODE = Verdict(Status.UNKNOWN, "no-node", because=("kubernetes.node",))
+
+
 def _judge_resources(facts: Facts, _verdicts: Verdicts) -> Verdict:
     node = this_node(facts)
     if node is None:
-        return unknown("no-node", msg("Which node of the cluster this host is could not be told."))
+        return _NO_NODE
     values = {name: _value(node.allocatable, name) for name in RESOURCES}
     evidence = tuple(
         Evidence(f"kubernetes.cluster.nodes[{node.name}].allocatable[{name}]", value or "not there")
@@ -115,7 +119,7 @@ def _judge_resources(facts: Facts, _verdicts: Verdicts) -> Verdict:
 def _judge_epc(facts: Facts, _verdicts: Verdicts) -> Verdict:
     node = this_node(facts)
     if node is None:
-        return unknown("no-node", msg("Which node of the cluster this host is could not be told."))
+        return _NO_NODE
     value = _value(node.allocatable, EPC)
     evidence = (Evidence(f"kubernetes.cluster.nodes[{node.name}].allocatable[{EPC}]", value or "not there"),)
     if not _quantity(value or "0"):
@@ -135,7 +139,7 @@ def _judge_epc(facts: Facts, _verdicts: Verdicts) -> Verdict:
 def _judge_labels(facts: Facts, _verdicts: Verdicts) -> Verdict:
     node = this_node(facts)
     if node is None:
-        return unknown("no-node", msg("Which node of the cluster this host is could not be told."))
+        return _NO_NODE
     found = [name for name in LABELS if _value(node.labels, name) == "true"]
     evidence = (shown(f"kubernetes.cluster.nodes[{node.name}].labels", [f"{name}=true" for name in found]),)
     if not found:
