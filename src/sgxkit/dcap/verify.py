@@ -36,7 +36,7 @@ from sgxkit.dcap.errors import (
     VerificationError,
 )
 from sgxkit.dcap.policy import Policy, judge_platform, judge_report
-from sgxkit.dcap.quote import Quote, TeeType, parse_quote
+from sgxkit.dcap.quote import PpidCertificationData, Quote, TeeType, parse_quote
 from sgxkit.dcap.rating import check_tdx_module, module_key, rate
 from sgxkit.dcap.td_report import TdReport
 from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA, TrustAnchor
@@ -191,7 +191,9 @@ class Verifier:
         platform_key = None
         if pem is None:
             failures[Step.PCK_CHAIN] = CollateralMissingError(
-                msg("the quote names its platform by PPID and carries no PCK certificate chain"),
+                msg("the quote names its platform by PPID and carries no PCK certificate chain")
+                if isinstance(quote.certification_data, PpidCertificationData)
+                else msg("the quote carries its PCK certificate, but not the chain above it as PEM"),
                 hint=msg(
                     "put the chain into the collateral (pck_certificate_chain), or fetch it from the PCS or PCCS"
                 ),

@@ -127,6 +127,7 @@ CATALOG: dict[str, str] = {
     "the time of verification needs a time zone": "验证时间必须带时区",
     "the time of verification is outside the years 1 to 9999": "验证时间不在公元 1 年至 9999 年之内",
     "no rule in it": "其中没有任何规则",
+    "the quote carries its PCK certificate, but not the chain above it as PEM": "该 quote 带有 PCK 证书，但没有 PEM 格式的上级证书链",
     "not every step was reached": "并非每一步都已执行",
     "{first} and {second} exclude each other": "{first} 与 {second} 不能同时使用",
     "give it with --collateral FILE, or fetch it: --pcs, --pccs URL": "请用 --collateral FILE 提供，或用 --pcs、--pccs URL "

@@ -419,6 +419,15 @@ class TestRating:
 
 
 class TestMissing:
+    def test_a_certificate_without_its_chain(self, sgx: Platform) -> None:
+        leaf = sgx.pck_chain.partition("-----END CERTIFICATE-----\n")
+        quote = sgx.quote(certification=(4, (leaf[0] + leaf[1]).encode()))
+        error = examine(sgx, quote=quote).error
+        assert isinstance(error, CollateralMissingError)
+        assert "carries its PCK certificate, but not the chain" in str(error)
+        with_chain = replace(sgx.collateral(), pck_certificate_chain=sgx.pck_chain)
+        assert examine(sgx, with_chain, quote=quote).verified
+
     def test_without_collateral_what_can_be_said_is_said(self, sgx: Platform) -> None:
         verification = Verifier(trust_anchor=sgx.anchor).examine(sgx.quote(), None, at=AT)
         assert isinstance(verification.error, CollateralMissingError)
