@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sgxkit import __version__
-from sgxkit.cli import aesm, collateral, doctor, options, output, quote, quote_verify
+from sgxkit.cli import aesm, collateral, doctor, enclave, options, output, quote, quote_verify
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -57,6 +57,7 @@ doctor.register(app)
 quote.register(app)
 quote_verify.register(app)
 collateral.register(app)
+enclave.register(app)
 aesm.register(app)
 
 
