@@ -40,8 +40,13 @@ class EinitToken:
     cet_masked_attributes_le: int = 0
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, field: str = "EINITTOKEN", offset: int = 0) -> EinitToken:
-        """Read 304 bytes; raises FormatError on another length and on reserved bits. The MAC is not verified."""
+    def from_bytes(
+        cls, data: bytes, *, field: str = "EINITTOKEN", offset: int = 0, ignore_reserved: bool = False
+    ) -> EinitToken:
+        """Read 304 bytes; raises FormatError on another length and, unless told to ignore them, on reserved bits.
+
+        The MAC is not verified.
+        """
         (
             valid,
             flags,
@@ -57,10 +62,11 @@ class EinitToken:
             xfrm_le,
             keyid,
             mac,
-        ) = _EINITTOKEN.unpack(data, field, offset)
-        require_clear(valid, ~1, f"{field}.VALID", offset)
+        ) = _EINITTOKEN.unpack(data, field, offset, ignore_reserved=ignore_reserved)
+        if not ignore_reserved:
+            require_clear(valid, ~1, f"{field}.VALID", offset)
         return cls(
-            valid=bool(valid),
+            valid=bool(valid & 1),
             attributes=Attributes(flags, xfrm),
             mrenclave=mrenclave,
             mrsigner=mrsigner,

@@ -41,8 +41,8 @@ class Secs:
     configsvn: int = 0
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, field: str = "SECS", offset: int = 0) -> Secs:
-        """Read 4096 bytes; raises FormatError on another length and on reserved bytes."""
+    def from_bytes(cls, data: bytes, *, field: str = "SECS", offset: int = 0, ignore_reserved: bool = False) -> Secs:
+        """Read 4096 bytes; raises FormatError on another length and, unless told otherwise, on reserved bytes."""
         (
             size,
             baseaddr,
@@ -58,7 +58,7 @@ class Secs:
             isvprodid,
             isvsvn,
             configsvn,
-        ) = _SECS.unpack(data, field, offset)
+        ) = _SECS.unpack(data, field, offset, ignore_reserved=ignore_reserved)
         return cls(
             size=size,
             baseaddr=baseaddr,

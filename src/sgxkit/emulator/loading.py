@@ -1,0 +1,125 @@
+"""Load an enclave image into the emulated EPC: what an operating system's driver does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgxkit.emulator.einit import einit
+from sgxkit.emulator.encls import CHUNK_SIZE, eadd, ecreate, eextend, eremove
+from sgxkit.emulator.epc import Epc
+from sgxkit.emulator.keys import SecsIdentity
+from sgxkit.emulator.memory import SparseMemory
+from sgxkit.emulator.processor import LogicalProcessor, Processor
+from sgxkit.enclave.image import EnclaveImage
+from sgxkit.errors import InputError
+from sgxkit.isa.attributes import AttributeFlags, Attributes
+from sgxkit.isa.einittoken import EinitToken
+from sgxkit.isa.leaf import Encls
+from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageInfo, PageType, SecInfo
+from sgxkit.isa.secs import Secs
+from sgxkit.isa.sigstruct import Sigstruct
+from sgxkit.isa.status import require_success
+from sgxkit.messages import msg
+
+# Where the operands of ENCLS stand in the memory that is made for them.
+_INFO, _SECINFO, _SOURCE, _TOKEN = 0x1000, 0x2000, 0x3000, 0x4000
+_NO_TOKEN = EinitToken(valid=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEnclave:
+    """An initialized enclave.
+
+    secs   EPC address of its SECS.
+    pages  EPC page by linear page: the page table that a thread needs.
+    tcs    linear addresses of its TCS pages, in the order of loading.
+    """
+
+    processor: Processor
+    secs: int
+    pages: dict[int, int]
+    tcs: tuple[int, ...]
+
+    @property
+    def identity(self) -> SecsIdentity:
+        return self.processor.enclaves[self.secs].identity
+
+    def thread(self) -> LogicalProcessor:
+        """A logical processor outside the enclave that has its pages mapped and all its XFRM turned on."""
+        return LogicalProcessor(
+            self.processor, self.pages, xcr0=self.processor.enclaves[self.secs].secs.attributes.xfrm
+        )
+
+    def remove(self) -> None:
+        """Give the pages back; raises SgxError while a thread is inside."""
+        _remove(self.processor, [*self.pages.values(), self.secs])
+
+
+def load(
+    processor: Processor,
+    image: EnclaveImage,
+    sigstruct: Sigstruct,
+    *,
+    debug: bool = False,
+    base: int | None = None,
+    token: EinitToken = _NO_TOKEN,
+) -> LoadedEnclave:
+    """Create, fill and initialize the enclave of `image` at `base`, by default the lowest multiple of its size.
+
+    MISCSELECT and ATTRIBUTES are SIGSTRUCT's; `debug` adds DEBUG. Raises SgxError or a Fault as the leaf functions
+    do, and InputError when the EPC is full; then nothing is left behind.
+    """
+    base = image.size if base is None else base
+    memory = SparseMemory()
+    free = _free_pages(processor.epc)
+    flags = sigstruct.attributes.flags | (AttributeFlags.DEBUG if debug else 0)
+    secs = Secs(
+        size=image.size,
+        baseaddr=base,
+        ssaframesize=image.ssaframesize,
+        miscselect=sigstruct.miscselect,
+        attributes=Attributes(flags & ~AttributeFlags.INIT, sigstruct.attributes.xfrm),
+    )
+    memory.write(_SOURCE, secs.to_bytes())
+    memory.write(_SECINFO, SecInfo(PageFlags(0), PageType.SECS).to_bytes())
+    memory.write(_INFO, PageInfo(0, _SOURCE, _SECINFO, 0).to_bytes())
+    secs_page = _take(free)
+    ecreate(processor, memory, _INFO, secs_page)
+    pages: dict[int, int] = {}
+    tcs = []
+    try:
+        for page in image.pages():
+            linear, epc_page = base + page.offset, _take(free)
+            memory.write(_SOURCE, page.data)
+            memory.write(_SECINFO, page.secinfo.to_bytes())
+            memory.write(_INFO, PageInfo(linear, _SOURCE, _SECINFO, secs_page).to_bytes())
+            eadd(processor, memory, _INFO, epc_page)
+            pages[linear] = epc_page
+            for chunk in page.measured:
+                eextend(processor, secs_page, epc_page + chunk * CHUNK_SIZE)
+            if page.secinfo.page_type == PageType.TCS:
+                tcs.append(linear)
+        memory.write(_SOURCE, sigstruct.to_bytes())
+        memory.write(_TOKEN, token.to_bytes())
+        require_success(Encls.EINIT, einit(processor, memory, _SOURCE, secs_page, _TOKEN))
+    except BaseException:
+        _remove(processor, [*pages.values(), secs_page])
+        raise
+    return LoadedEnclave(processor, secs_page, pages, tuple(tcs))
+
+
+def _remove(processor: Processor, pages: list[int]) -> None:
+    for page in pages:
+        require_success(Encls.EREMOVE, eremove(processor, page))
+
+
+def _free_pages(epc: Epc) -> Iterator[int]:
+    return (page for page in range(epc.base, epc.base + epc.size, PAGE_SIZE) if not epc.entry(page).valid)
+
+
+def _take(free: Iterator[int]) -> int:
+    page = next(free, None)
+    if page is None:
+        raise InputError(msg("the EPC is full"), hint=msg("remove an enclave, or emulate a larger EPC"))
+    return page
