@@ -76,6 +76,28 @@ def test_wrong_use_is_json_too(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "--help" in document["error"]["hint"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["zzz"], "没有命令 'zzz'。"),
+        (["quote", "verif"], "没有命令 'verif'。是否想输入 'verify'？"),
+        (["doctor", "--bogus"], "没有选项 --bogus（可能是：--verbose）"),
+        (["doctor", "--timeout", "x"], "'--timeout' 的值无效：应为数字"),
+        (["doctor", "--timeout", "0"], "'--timeout' 的值无效：应大于或等于 0.1"),
+        (["doctor", "--timeout", "1000"], "'--timeout' 的值无效：应小于或等于 600"),
+        (["doctor", "--for", "x"], "'--for' 的值无效：'x' 不在可选值 'run', "),
+        (["doctor", "--for"], "选项 '--for' 需要一个值。"),
+        (["doctor", "--verbose=1"], "选项 '--verbose' 不接受值。"),
+        (["quote", "verify"], "缺少参数 'quote'。"),
+        (["quote", "verify", "a", "b"], "多余的参数（b）"),
+        (["quote", "verify", "a", "--index", "x"], "'--index' 的值无效：应为整数"),
+    ],
+)
+def test_wrong_use_in_chinese(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--lang", "zh", *arguments]) == 3
+    assert f"错误： {says}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--policy", "--reportdata", "--trusted-root", "--at", "--collateral", "--index"])
 def test_of_two_answers_to_one_question_none_counts(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", "verify", "quote.bin", option, "1", f"{option}=2", "--json"]) == 3

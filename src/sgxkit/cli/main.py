@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -73,12 +74,14 @@ def _report_usage(error: typer.TyperException, *, as_json: bool) -> None:
     if context is not None and error.format_message() == context.get_help():
         sys.stderr.write(f"{context.get_help()}\n")  # a group without a command: what there is to choose from
         return
-    problem = output.printable(error.format_message().replace("Value error, ", ""))
+    from sgxkit.cli.usage import usage_message
+
+    problem = usage_message(error.format_message())
     hint = msg("`{command} --help` lists what is possible", command=context.command_path if context else "sgxkit")
     if as_json:
-        _print_json_error("usage", problem, str(hint))
+        _print_json_error("usage", str(problem), str(hint))
     else:
-        _print_error(problem, output.say(hint))
+        _print_error(output.say(problem), output.say(hint))
 
 
 def _print_json_error(code: str, message: str, hint: str | None) -> None:
@@ -107,6 +110,7 @@ def run(arguments: list[str]) -> int:
         _report(error, as_json=_wants_json(arguments))
         return error.exit_code
     except typer.TyperException as error:
+        _heed_language(arguments)
         _report_usage(error, as_json=_wants_json(arguments))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
@@ -154,6 +158,14 @@ def _debugging(arguments: list[str]) -> bool:
 def _wants_json(arguments: list[str]) -> bool:
     """Whether errors are wanted as JSON, also where the command line could not be read to its --json."""
     return options.settings().json or "--json" in arguments
+
+
+def _heed_language(arguments: list[str]) -> None:
+    """Follow --lang also where the command line could not be read so far."""
+    words = " ".join(arguments).replace("--lang=", "--lang ").split(" ")
+    for language in options.LANGUAGES:
+        if ("--lang", language) in pairwise(words):
+            options.choose(json=False, debug=False, no_color=False, lang=language)
 
 
 def _open_standard_streams() -> None:

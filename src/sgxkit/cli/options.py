@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -51,6 +51,7 @@ DebugOption = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=COMMON_PANEL)
 ]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="Print plain text.", rich_help_panel=COMMON_PANEL)]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 LanguageOption = Annotated[
     Literal["en", "zh"] | None,
     typer.Option("--lang", help="Language of messages.", rich_help_panel=COMMON_PANEL),
