@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sgxkit.dcap.trust import anchor_from_pem
-from sgxkit.errors import FormatError, InputError
+from sgxkit.errors import FormatError, InputError, SgxkitError
 from sgxkit.lab.authority import SEED_SIZE, Lab
 from sgxkit.lab.certificates import derive
 from sgxkit.lab.world import World, world_from_json, world_to_json
@@ -66,9 +66,9 @@ def create_lab(world: World, *, seed: bytes | None = None, folder: Path | None =
         temporary = folder / f".{world.name}.{secrets.token_hex(8)}.new"
         temporary.mkdir(mode=0o700)
         try:
-            _write(temporary / SEED, lab.seed.hex() + "\n")
-            _write(temporary / WORLD, world_to_json(world))
-            _write(temporary / ROOT, lab.hierarchy.root.pem)
+            write_private(temporary / SEED, lab.seed.hex() + "\n")
+            write_private(temporary / WORLD, world_to_json(world))
+            write_private(temporary / ROOT, lab.hierarchy.root.pem)
             try:
                 temporary.rename(target)
             except FileExistsError:
@@ -103,12 +103,13 @@ def change_lab(name: str, change: Callable[[World], World], *, folder: Path | No
     """Let an event happen: replace a lab's world by what `change` makes of it. Events happen one after the other."""
     path = _path(name, folder)
     lab = load_lab(name, folder=folder)
-    with _writing(path), _locked(path):
+    busy = InputError(msg("lab {name} is being changed by another process", name=name), hint=msg("try again"))
+    with _writing(path), locked(path / _LOCK, _LOCK_SECONDS, busy):
         lab = load_lab(name, folder=folder)
         after = Lab(lab.seed, change(lab.world))
         temporary = path / f".{WORLD}.{secrets.token_hex(8)}"
         try:
-            _write(temporary, world_to_json(after.world))
+            write_private(temporary, world_to_json(after.world))
             temporary.replace(path / WORLD)
         finally:
             temporary.unlink(missing_ok=True)
@@ -152,6 +153,11 @@ def lab_of_root(public_point: bytes, *, folder: Path | None = None) -> str | Non
     return None
 
 
+def lab_folder(name: str, *, folder: Path | None = None) -> Path:
+    """The folder of a lab, whether it exists or not."""
+    return _path(name, folder)
+
+
 def root_certificate(name: str, *, folder: Path | None = None) -> Path:
     """The file with a lab's root certificate, for --trusted-root."""
     return _path(name, folder) / ROOT
@@ -182,7 +188,7 @@ def _read(path: Path) -> str:
         raise FormatError(str(path), msg("it is not UTF-8"), offset=error.start) from error
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write a new file that only its owner may read, and wait until it is on disk."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
@@ -212,16 +218,14 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lab's lock, which ends with the process that holds it."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+def locked(path: Path, seconds: float, otherwise: SgxkitError) -> Iterator[None]:
+    """Hold a lock file's lock, which ends with the process that holds it; raises `otherwise` after `seconds`."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
+        deadline = time.monotonic() + seconds
         while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise InputError(
-                    msg("lab {name} is being changed by another process", name=folder.name), hint=msg("try again")
-                )
+            if time.monotonic() >= deadline:
+                raise otherwise
             time.sleep(0.01)
         yield
     finally:

@@ -31,6 +31,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _MAX_EVENTS = 200
 _MAX_EPC = 1 << 40
 _MAX_OFFSET = 100 * 365 * 86400
+# X.509 could say more; a lab's clock cannot.
+_YEARS = (1900, 2400)
 
 
 class InitialTcb(StrEnum):
@@ -279,7 +281,14 @@ def world_from_json(text: str) -> World:
         expired_at=None if expired is None else date(document, "expiredAt", name),
         clock_offset=int(offset),
     )
-    if not _NAME.fullmatch(world.name) or abs(world.clock_offset) > _MAX_OFFSET:
+    moments = [world.created, *(one.at for one in world.events), *(one.at for one in world.revocations)]
+    if world.expired_at is not None:
+        moments.append(world.expired_at)
+    if (
+        not _NAME.fullmatch(world.name)
+        or abs(world.clock_offset) > _MAX_OFFSET
+        or not all(_YEARS[0] <= moment.year <= _YEARS[1] for moment in moments)
+    ):
         raise FormatError(name, msg("not the state of a lab that this sgxkit reads"))
     features(find_profile(world.cpu), flc=world.flc, sgx2=world.sgx2)
     return world
