@@ -177,6 +177,14 @@ class TestExportAndImport:
         assert "no such collateral" in sgxkit("export", "--update", "early", exit_code=2).err
         assert "exclude" in sgxkit("export", "--update", "early", "--evaluation-number", "1", exit_code=3).err
 
+    def test_what_no_quote_can_be_judged_by_is_said(self, sgxkit: Sgxkit) -> None:
+        assert "every quote judged by it is refused" in sgxkit("import", "sgx.json").err
+
+    @needs_vectors
+    def test_what_quotes_can_be_judged_by_needs_no_warning(self, sgxkit: Sgxkit) -> None:
+        genuine = SHARED / "vectors" / "dstack-tdx4-attestation-0c699d" / "collateral.json"
+        assert "refused" not in sgxkit("import", str(genuine)).err
+
     def test_what_was_imported_is_used_instead_of_the_service(self, sgxkit: Sgxkit) -> None:
         with serve({}) as service:
             sgxkit("import", "sgx.json", "--pccs", service.url)

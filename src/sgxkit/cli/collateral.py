@@ -216,12 +216,16 @@ def import_(
 ) -> None:
     """Put a bundle into the cache, as if the service named had answered it."""
     from sgxkit.dcap.cache import cache_folder
+    from sgxkit.dcap.checked import check_collateral
     from sgxkit.dcap.sources import import_collateral
     from sgxkit.dcap.transport import PUBLIC_AUTHORITIES
+    from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
 
     service = _service(pcs, pccs, None, PUBLIC_AUTHORITIES, None)
     folder = cache_dir or cache_folder()
     entry = import_collateral(folder, _read_bundle(file), service, update=update.value)
+    for error in list(check_collateral(entry.collateral, INTEL_SGX_ROOT_CA).failures.values())[:1]:
+        _note(msg("warning: under Intel's root, every quote judged by it is refused: {reason}", reason=error.message))
     if not entry.is_fresh(_now()):
         _note(_ended(entry))
     _print_done(entry.summary, {"service": str(service), "cache": str(folder), "file": None})

@@ -59,6 +59,9 @@ CATALOG: dict[str, str] = {
     "a subscription key is sent over https only, not to {url}": "订阅密钥只通过 https 发送，不发往 {url}",
     "the subscription key is not letters and digits": "订阅密钥应只含字母和数字",
     "it is empty": "它是空的",
+    "warning: under Intel's root, every quote judged by it is refused: {reason}": (
+        "警告：以 Intel 的根为信任锚时，按它判断的 quote 都会被拒绝：{reason}"
+    ),
     "this user has no home folder to cache collateral in": "该用户没有主目录，无处缓存 collateral",
     "name a folder in the environment: SGXKIT_CACHE_DIR": "请用环境变量 SGXKIT_CACHE_DIR 指定一个目录",
     "the header is missing": "缺少该 HTTP 头",
