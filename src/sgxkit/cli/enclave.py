@@ -178,7 +178,7 @@ def verify(
     *,
     sgx1: Sgx1Option = False,
 ) -> None:
-    """Check that a signature holds and is for this enclave: what EINIT compares.
+    """Check that a signature holds and is for this enclave: the key, Q1 and Q2, and MRENCLAVE.
 
     Exit code: 0 it is, 1 it is not, 3 bad input.
     """

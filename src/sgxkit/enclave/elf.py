@@ -6,6 +6,7 @@ Every place that the file names is checked before it is read: the file may be an
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sgxkit.errors import FormatError
@@ -90,9 +91,8 @@ def within(data: bytes, offset: int, size: int, field: str, *, at: int | None = 
     return data[offset : offset + size]
 
 
-def relocated_addresses(elf: Elf) -> list[int]:
-    """Return the addresses that relocations change: those of DT_RELA and DT_JMPREL, R_X86_64_NONE left out."""
-    found = []
+def relocated_addresses(elf: Elf) -> Iterator[int]:
+    """Go through the addresses that relocations change: those of DT_RELA and DT_JMPREL, R_X86_64_NONE left out."""
     for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
         if table not in elf.dynamic:
             continue
@@ -103,8 +103,9 @@ def relocated_addresses(elf: Elf) -> list[int]:
             raise FormatError("dynamic section", problem)
         count = elf.dynamic.get(size, 0) // _RELA.size
         entries = within(elf.data, section.offset, count * _RELA.size, "relocations")
-        found += [address for address, info, _ in _RELA.iter_unpack(entries) if info & 0xFFFF_FFFF]
-    return found
+        for address, info, _ in _RELA.iter_unpack(entries):
+            if info & 0xFFFF_FFFF:
+                yield address
 
 
 def _segment(data: bytes, at: int) -> Segment:

@@ -25,7 +25,8 @@ from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageType, SecInfo
 from sgxkit.messages import msg
 
 MAX_FILE_SIZE = 1 << 30
-_MAX_RUNS = 1 << 20
+_MAX_RUNS = 1 << 16
+_MAX_REPEATED = 1 << 26
 _WORD = 8
 # Offsets in a TCS that are relative to the TCS in the template: OSSA, OFSBASE, OGSBASE (Intel SDM Vol. 3D, 35.8).
 _TCS_RELATIVE = (16, 48, 56)
@@ -69,6 +70,8 @@ def _segment_runs(elf: Elf, metadata: Metadata) -> Iterator[PageRun]:
     patched = memoryview(content)
     relocated = frozenset(_relocated_pages(elf))
     loads = [segment for segment in elf.segments if segment.type == elf_format.PT_LOAD]
+    if sum(segment.filesz for segment in loads) > len(content):
+        raise FormatError("program header", msg("the segments name more bytes than the file has"))
     last: Segment | None = None
     highest = 0
     for segment in loads:
@@ -155,22 +158,26 @@ def _layout_runs(metadata: Metadata) -> Iterator[PageRun]:
         if isinstance(entry, LayoutEntry):
             yield from _entry_runs(entry, 0, metadata.enclave_size)
             continue
-        made += _require_sane(entry, metadata.enclave_size)
+        repeated = metadata.layout[index - entry.entry_count : index]
+        made += _require_sane(entry, repeated, metadata.enclave_size)
         if made > _MAX_RUNS:
             raise FormatError(
                 "layout group", msg("{count} of them, at most {limit} are read", count=made, limit=_MAX_RUNS)
             )
-        repeated = metadata.layout[index - entry.entry_count : index]
         for time in range(1, entry.load_times + 1):
             for again in repeated:
                 if isinstance(again, LayoutEntry):
                     yield from _entry_runs(again, time * entry.load_step, metadata.enclave_size)
 
 
-def _require_sane(group: LayoutGroup, enclave_size: int) -> int:
-    """Refuse a group that leaves the enclave; return how many entries it makes."""
+def _require_sane(group: LayoutGroup, repeated: tuple[LayoutEntry | LayoutGroup, ...], enclave_size: int) -> int:
+    """Refuse a group that leaves the enclave or becomes very large; return how many entries it makes."""
     if group.load_times * group.load_step > enclave_size:
         raise FormatError("layout group", msg("it reaches outside the enclave"))
+    content = sum(len(entry.content or b"") for entry in repeated if isinstance(entry, LayoutEntry))
+    if group.load_times * content > _MAX_REPEATED:
+        problem = msg("{size} bytes, at most {limit} are read", size=group.load_times * content, limit=_MAX_REPEATED)
+        raise FormatError("layout group", problem)
     return group.load_times * max(1, group.entry_count)
 
 

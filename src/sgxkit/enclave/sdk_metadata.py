@@ -41,6 +41,12 @@ _SHARED_OBJECT = 0x1002
 _ELRANGE_GAP = 10
 _MAX_SSA_FRAMES = 4
 
+# sgx_sign writes 24 KiB at most for a version, and three versions. What a small file names again and again must not
+# become large.
+_MAX_SIZE = 1 << 20
+_MAX_NAMED = 1 << 24
+_MAX_VERSIONS = 16
+
 
 class PageAttributes(IntFlag):
     """What a loader does with the pages of a layout entry (se_page_attr.h)."""
@@ -158,9 +164,12 @@ def parse_metadata(elf: Elf) -> tuple[Metadata, ...]:
     if len(note) < begin or note[_NOTE.size : begin] != _NOTE_NAME:
         raise FormatError(SECTION.decode(), msg("the note is not named sgx_metadata"), offset=section.offset)
     block = note[: begin + _NOTE.unpack_from(note)[1]]
-    found = []
+    found: list[Metadata] = []
     at = begin
     while len(block) - at >= _LEAST_SIZE and int.from_bytes(block[at : at + 8], "little") == MAGIC:
+        if len(found) == _MAX_VERSIONS:
+            problem = msg("{count} of them, at most {limit} are read", count=len(found) + 1, limit=_MAX_VERSIONS)
+            raise FormatError("metadata", problem, offset=section.offset + at)
         found.append(_Reader(block[at:], section.offset + at).metadata())
         at += found[-1].size
     if not found:
@@ -179,7 +188,11 @@ class _Reader:
     def __init__(self, data: bytes, offset: int) -> None:
         self.offset = offset
         self.data = data
-        self.data = self.part(0, int.from_bytes(data[16:20], "little"), "size", 16)
+        self.named = 0
+        size = int.from_bytes(data[16:20], "little")
+        if size > _MAX_SIZE:
+            raise self.error("size", msg("{size} bytes, at most {limit} are read", size=size, limit=_MAX_SIZE), 16)
+        self.data = self.part(0, size, "size", 16)
 
     def error(self, field: str, problem: Message, at: int) -> FormatError:
         return FormatError(f"metadata.{field}", problem, offset=self.offset + at)
@@ -188,6 +201,10 @@ class _Reader:
         """Bytes of the metadata that `field` at `at` names."""
         if offset + size > len(self.data):
             problem = msg("{size} bytes at {offset} are not in the metadata", size=size, offset=offset)
+            raise self.error(field, problem, at)
+        self.named += size
+        if self.named > _MAX_NAMED:
+            problem = msg("{size} bytes, at most {limit} are read", size=self.named, limit=_MAX_NAMED)
             raise self.error(field, problem, at)
         return self.data[offset : offset + size]
 

@@ -26,6 +26,7 @@ CATALOG: dict[str, str] = {
     "{count} of them, at most {limit} are read": "共 {count} 个，最多读取 {limit} 个",
     "{size} bytes at {offset} are not in the file": "文件中没有 {offset} 处的 {size} 字节",
     "no section is at the address {address} of relocations": "重定位的地址 {address} 处没有节",
+    "the segments name more bytes than the file has": "各段所指的字节多于文件的字节",
     "p_filesz is more than p_memsz": "p_filesz 大于 p_memsz",
     "the file has no such section": "文件中没有该节",
     "only enclaves that Intel's sgx_sign has signed can be read": "只能读取由 Intel 的 sgx_sign 签名的 enclave",

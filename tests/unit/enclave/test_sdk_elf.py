@@ -127,6 +127,20 @@ REFUSED = {
     "outside": (elf(note(metadata(layout=entry(1, 1, 2, 0xFF000)))), "layout entry"),
     "not aligned": (elf(note(metadata(layout=entry(1, 1, 1, 0x8010)))), "layout entry"),
     "endless group": (elf(note(metadata(layout=entry(1, 0, 1, 0x8000) + group(1, 2**32 - 1, 0)))), "layout group"),
+    "very many threads": (elf(note(metadata(layout=entry(1, 1, 1, 0x8000) + group(1, 1 << 17, 0)))), "layout group"),
+    "contents again and again": (
+        elf(note(metadata(layout=entry(1, 1, 1, 0x8000, (1000, 64)) + group(1, 1 << 17, 0)))),
+        "layout group",
+    ),
+    "metadata that names much again and again": (
+        elf(note(metadata(layout=entry(1, 1, 1, 0x8000, (2000, 64)) * 10_000))),
+        "metadata.layout entry",
+    ),
+    "very many versions": (elf(note(*[metadata()] * 17)), "metadata"),
+    "very large metadata": (
+        elf(note(metadata(patches=((0x40, bytes(1 << 20)),)))),
+        "metadata.size",
+    ),
     "group out of the enclave": (
         elf(note(metadata(layout=entry(1, 1, 1, 0x8000) + group(1, 2, 1 << 19)))),
         "layout entry",
@@ -153,6 +167,15 @@ def test_what_cannot_be_loaded_is_refused(case: str) -> None:
     with pytest.raises(FormatError) as caught:
         read_sdk_elf(data)
     assert caught.value.field == field
+
+
+def test_segments_that_name_the_same_bytes_again_are_refused() -> None:
+    data = bytearray(SIMPLE)
+    for header in (64, 64 + 56):
+        struct.pack_into("<Q", data, header + 8, 0)
+        struct.pack_into("<QQ", data, header + 32, len(data), len(data))
+    with pytest.raises(FormatError, match="more bytes than the file"):
+        read_sdk_elf(bytes(data))
 
 
 @settings(deadline=None, max_examples=300)
