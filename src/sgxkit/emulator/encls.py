@@ -169,11 +169,11 @@ def eextend(processor: Processor, rbx: int, rcx: int) -> None:
     entry = require_epc(processor, rcx)
     if not entry.valid:
         raise PageFault(rcx, msg("the EPC page is free"))
-    if entry.page_type not in (PageType.REG, PageType.TCS) or entry.secs is None:
+    if entry.page_type not in (PageType.REG, PageType.TCS):
         raise PageFault(rcx, msg("EPCM.{field} is {value}", field="PT", value=entry.page_type.name))
     if entry.secs != rbx:
         raise refuse("RBX", hex(rbx))
-    enclave = processor.enclaves[entry.secs]
+    enclave = processor.enclaves[rbx]
     require_not_initialized(enclave)
     offset = entry.address - enclave.secs.baseaddr + rcx % PAGE_SIZE
     enclave.measurement.update(_MEASURED_EXTEND.pack(b"EEXTEND\0", offset))
@@ -227,8 +227,9 @@ def etrack(processor: Processor, rcx: int) -> Status:
 
 def is_tracked(processor: Processor, entry: EpcmEntry) -> bool:
     """Whether every thread that was inside when the page was changed has left since, and ETRACK made sure of it."""
-    if entry.changed_in is None or entry.secs is None:
+    if entry.changed_in is None:
         return True
+    assert entry.secs is not None, "a SECS is never changed"
     if processor.enclaves[entry.secs].epoch <= entry.changed_in:
         return False
     return not any(

@@ -34,7 +34,7 @@ from doubles.enclaves import (
     initialized,
     new_processor,
 )
-from sgxkit.emulator.encls import eadd, eblock, ecreate, eextend, eremove, etrack
+from sgxkit.emulator.encls import eadd, eblock, ecreate, eextend, eremove, etrack, is_tracked
 from sgxkit.emulator.entry import eenter, eexit
 from sgxkit.emulator.epc import FREE, Epc, EpcmEntry
 from sgxkit.emulator.faults import Fault, GeneralProtectionFault, PageFault
@@ -115,6 +115,8 @@ def test_each_enclave_has_its_own_eid() -> None:
         (with_xfrm(0x1), "SECS.ATTRIBUTES.XFRM"),
         (with_xfrm(0x2), "SECS.ATTRIBUTES.XFRM"),
         (with_xfrm(0x3 | 1 << 9 | 1 << 17), "SECS.ATTRIBUTES.XFRM"),
+        (with_xfrm(0x3 | 0x18), "SECS.ATTRIBUTES.XFRM"),
+        (with_xfrm(0x3 | 1 << 63), "SECS.ATTRIBUTES.XFRM"),
         (with_xfrm(0x3 | 0xE0), "SECS.ATTRIBUTES.XFRM"),
         (with_xfrm(0x7 | 0x20), "SECS.ATTRIBUTES.XFRM"),
         (replace(SECS, miscselect=2), "SECS.MISCSELECT"),
@@ -291,7 +293,7 @@ def test_eadd_needs_a_free_page_and_a_secs() -> None:
 
 def test_eadd_is_over_after_einit() -> None:
     system = initialized()
-    assert gp(lambda: system.add(FRESH)) == "the enclave is initialized already"
+    assert gp(lambda: system.add(FRESH, measure=False)) == "the enclave is initialized already"
 
 
 @pytest.mark.parametrize(
@@ -362,6 +364,8 @@ def test_eextend_checks_its_operands() -> None:
     assert pf(extend(secs, free)) == (free, "the EPC page is free")
     assert pf(extend(secs, secs)) == (secs, "EPCM.PT is SECS")
     assert gp(extend(other, page)).startswith("RBX cannot be")
+    system.processor.epc.set_entry(page, replace(system.processor.epc.entry(page), page_type=PageType.TRIM))
+    assert pf(extend(secs, page)) == (page, "EPCM.PT is TRIM")
 
 
 def test_eextend_is_over_after_einit() -> None:
@@ -436,6 +440,33 @@ def test_etrack_waits_for_the_threads_of_the_epoch_before() -> None:
     assert etrack(system.processor, system.secs) is Status.SGX_SUCCESS
     eenter(thread, TCS, AEP, rsp=RSP, rbp=RBP)
     assert etrack(system.processor, system.secs) is Status.SGX_SUCCESS
+
+
+def test_threads_of_another_enclave_do_not_matter() -> None:
+    system = initialized()
+    system.inside()
+    other = Os(system.processor, taken=system.taken)
+    other.create()
+    other.fill()
+    assert etrack(system.processor, other.secs) is Status.SGX_SUCCESS
+    assert etrack(system.processor, other.secs) is Status.SGX_SUCCESS
+    entry = replace(system.processor.epc.entry(other.pages[DATA]), changed_in=1)
+    assert is_tracked(system.processor, entry)
+    assert eremove(system.processor, other.pages[DATA]) is Status.SGX_SUCCESS
+
+
+def test_a_change_is_tracked_once_an_epoch_began_and_no_thread_is_left_of_the_one_before() -> None:
+    system = initialized()
+    entry = replace(system.processor.epc.entry(system.pages[DATA]), changed_in=0)
+    assert is_tracked(system.processor, replace(entry, changed_in=None))
+    assert not is_tracked(system.processor, entry)
+    thread = system.inside()
+    etrack(system.processor, system.secs)
+    assert not is_tracked(system.processor, entry)
+    eexit(thread, AEP)
+    assert is_tracked(system.processor, entry)
+    eenter(thread, TCS, AEP, rsp=RSP, rbp=RBP)
+    assert is_tracked(system.processor, entry)
 
 
 # The processor
