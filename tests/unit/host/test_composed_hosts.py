@@ -7,6 +7,7 @@ import json
 import pytest
 
 from doubles.hosts import HOSTS, healthy, kubernetes_node
+from sgxkit.host.checks.check import Outcome
 from sgxkit.host.facts import facts_to_json, parse_facts
 from sgxkit.host.profiles import PROFILES, Readiness
 from sgxkit.host.report import Kind, diagnose
@@ -135,3 +136,9 @@ def test_what_a_remedy_takes_is_said_in_the_punctuation_of_the_language() -> Non
     title = title_of(finding.verdict.remedies[0])
     assert title.render("en").endswith(" (as root; needs a reboot; in the BIOS set-up)")
     assert title.render("zh").endswith("（以 root 身份；需要重启；在 BIOS 设置中）")
+
+
+def test_a_new_kernel_without_word_of_flc_is_not_said_to_have_it() -> None:
+    verdict = diagnose(HOSTS["ordinary-guest"](), PROFILES["run"]).verdicts["kernel.version"]
+    assert verdict.outcome is Outcome.NOT_REACHED
+    assert verdict.evidence

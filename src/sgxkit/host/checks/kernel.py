@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sgxkit.host.checks.check import (
     Check,
+    Outcome,
     Verdict,
     Verdicts,
     blamed_on,
@@ -58,6 +59,11 @@ def _judge_version(facts: Facts, verdicts: Verdicts) -> Verdict:
                 msg("The kernel's own driver works only with flexible launch control."),
                 evidence,
                 because=(without_flc[0],),
+            )
+        if verdicts["flc.cpu"].outcome is Outcome.NOT_REACHED:
+            # Of "new enough, and FLC" only the half is known: neither yes nor no.
+            return Verdict(
+                Status.UNKNOWN, "not-reached", None, evidence, because=("flc.cpu",), outcome=Outcome.NOT_REACHED
             )
         return supported(evidence, code="ok" if version >= FIRST_WITH_SGX else "backport")
     if found in (Driver.DCAP, Driver.DCAP_EARLY, Driver.LEGACY):
