@@ -98,6 +98,18 @@ def test_wrong_use_in_chinese(arguments: list[str], says: str, capsys: pytest.Ca
     assert f"错误： {says}" in capsys.readouterr().err
 
 
+def test_facts_through_a_pipe(tmp_path: Path) -> None:
+    command = "sgxkit doctor --no-network --export - 2>/dev/null | sgxkit doctor --facts - --json"
+    assert json.loads(shell(command, tmp_path).stdout)["source"]["producer"] == "sgxkit-probe"
+
+
+def test_two_results_in_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "file")
+    assert run(["doctor", "--no-network", "--export", file, "--html", file]) == 3
+    assert "the same file" in capsys.readouterr().err
+    assert not (tmp_path / "file").exists()
+
+
 @pytest.mark.parametrize("option", ["--policy", "--reportdata", "--trusted-root", "--at", "--collateral", "--index"])
 def test_of_two_answers_to_one_question_none_counts(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", "verify", "quote.bin", option, "1", f"{option}=2", "--json"]) == 3
@@ -132,6 +144,13 @@ def test_closed_streams(tmp_path: Path) -> None:
     done = shell("sgxkit quote verify - <&-", tmp_path)
     assert done.returncode == 3
     assert "no quote found in its 0 bytes" in done.stderr
+
+
+def test_completion_where_there_is_no_home(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = shell("sgxkit --install-completion bash", tmp_path, HOME=str(tmp_path / "file"))
+    assert done.returncode == 3
+    assert "cannot be written" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--export", "--html"])

@@ -80,7 +80,9 @@ def register(app: typer.Typer) -> None:
         facts: Annotated[
             Path | None,
             typer.Option(
-                "--facts", metavar="FILE", help="Judge captured facts (our JSON or sgx-detect's YAML), not this host."
+                "--facts",
+                metavar="FILE",
+                help="Judge captured facts (our JSON or sgx-detect's YAML; - reads standard input), not this host.",
             ),
         ] = None,
         timeout: Annotated[
@@ -113,14 +115,20 @@ def _run(
     timeout: float,
     network: bool,
 ) -> None:
+    from sgxkit.cli.input import read_input
     from sgxkit.cli.progress import progress
     from sgxkit.host.collect import collect_facts, load_facts
+    from sgxkit.host.facts import MAX_DOCUMENT
     from sgxkit.host.profiles import PROFILES
     from sgxkit.host.report import diagnose, document
 
     if export == TO_STANDARD_OUTPUT and settings().json:
         raise InputError(msg("--json and --export - both write to standard output"))
-    if source is not None:
+    if export is not None and html is not None and Path(export) == html:
+        raise InputError(msg("{first} and {second} name the same file", first="--export", second="--html"))
+    if str(source) == TO_STANDARD_OUTPUT:
+        facts = load_facts(read_input(Path(TO_STANDARD_OUTPUT), MAX_DOCUMENT))
+    elif source is not None:
         facts = load_facts(source)
     else:
         with progress(msg("Reading this host ...")):

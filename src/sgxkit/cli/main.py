@@ -131,6 +131,12 @@ def run(arguments: list[str]) -> int:
             _discard_output()
             _print_error(output.say(msg("standard output cannot be written: {reason}", reason=error.strerror)), None)
             return EXIT_USAGE
+        if isinstance(error, OSError) and "--install-completion" in arguments:
+            _print_error(
+                output.say(msg("{path} cannot be written: {reason}", path=error.filename, reason=error.strerror)),
+                None,
+            )
+            return EXIT_USAGE
         _print_error(
             output.say(msg("a bug in sgxkit: {kind}: {text}", kind=type(error).__name__, text=error)),
             output.say(msg("run it again with --debug and report what it prints")),

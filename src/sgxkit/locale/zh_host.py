@@ -691,6 +691,7 @@ CATALOG: dict[str, str] = {
     "not reached": "未检查",
     "does not apply": "不适用",
     "not reached: {titles}": "未检查：{titles}",
+    "{first} and {second} name the same file": "{first} 与 {second} 指定了同一个文件",
     "{title} ({traits})": "{title}（{traits}）",
     "{first}; {second}": "{first}；{second}",
     "not reached: needs “{needs}”": "未检查：需要先满足“{needs}”",
