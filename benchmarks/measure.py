@@ -47,15 +47,18 @@ def measure_huge() -> None:
     """In a process of its own: what 64 GiB of pages that are only added cost."""
     mrenclave(image(1))
     before = peak_mib()
-    begin = time.perf_counter()
-    mrenclave(image(HUGE // PAGE_SIZE, chunks=()))
-    seconds = time.perf_counter() - begin
-    begin = time.perf_counter()
-    bare(HUGE // PAGE_SIZE * page_record_size(0))
-    ratio = (time.perf_counter() - begin) / seconds
+    huge = image(HUGE // PAGE_SIZE, chunks=())
+    ours, hashing = float("inf"), float("inf")
+    for _ in range(3):
+        begin = time.perf_counter()
+        mrenclave(huge)
+        middle = time.perf_counter()
+        bare(HUGE // PAGE_SIZE * page_record_size(0))
+        ours, hashing = min(ours, middle - begin), min(hashing, time.perf_counter() - middle)
     print(
-        f"  64 GiB only added: {seconds:.2f} s, {ratio:.2f} of bare SHA-256; peak memory {peak_mib():.0f} MiB in all "
-        f"(limit {LIMIT_MIB}), {peak_mib() - before:.1f} MiB more than for one page"
+        f"  64 GiB only added: {ours:.2f} s, {hashing / ours:.2f} of bare SHA-256; "
+        f"peak memory {peak_mib():.0f} MiB in all (limit {LIMIT_MIB}), "
+        f"{peak_mib() - before:.1f} MiB more than for one page"
     )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from types import ModuleType
+from typing import Any
 
 from sgxkit.enclave.image import ALL_CHUNKS, CHUNK_SIZE, EnclaveImage, PageRun
 from sgxkit.errors import InputError
@@ -20,7 +22,8 @@ from sgxkit.messages import msg
 RECORD_SIZE = 64
 ECREATE, EADD, EEXTEND = b"ECREATE\0", b"EADD\0\0\0\0", b"EEXTEND\0"
 
-_PIECE_BYTES = 192 << 10
+_PIECE_BYTES = 1 << 20
+_WORTH_A_THREAD = 1 << 17
 _CREATE = struct.Struct("<8sIQ44x")
 _WORD = 8
 _RECORD_WORDS = RECORD_SIZE // _WORD
@@ -31,16 +34,25 @@ _EXTEND_WORDS = _RECORD_WORDS + _CHUNK_WORDS
 def mrenclave(image: EnclaveImage) -> bytes:
     """Return the measurement that the processor would make of `image`.
 
-    Memory is that of some pieces, however large the image is. Raises InputError where NumPy is not installed.
+    One thread makes records while another hashes those before. Memory is that of some pieces, however large the
+    image is. Raises InputError where NumPy is not installed.
     """
     digest = sha256()
-    for piece in records(image):
-        digest.update(piece)
+    with ThreadPoolExecutor(1) as hasher:
+        hashing: Future[None] | None = None
+        for piece in records(image):
+            if hashing is not None:
+                hashing.result()
+                hashing = None
+            if len(piece) < _WORTH_A_THREAD:
+                digest.update(piece)
+            else:
+                hashing = hasher.submit(digest.update, piece)
     return digest.digest()
 
 
 def records(image: EnclaveImage) -> Iterator[memoryview]:
-    """Make the bytes that are hashed, piece by piece; a piece is good until the next one is asked for."""
+    """Make the bytes that are hashed, piece by piece; a piece is good until the second after it is asked for."""
     yield memoryview(create_record(image))
     for run in image.runs:
         yield from run_records(run)
@@ -57,33 +69,39 @@ def page_record_size(chunks: int) -> int:
 
 
 def run_records(run: PageRun) -> Iterator[memoryview]:
-    """Make the records of a run of pages: a row for each page, of which only the offsets and the contents change."""
+    """Make the records of a run of pages, in two tables by turns, so that one can be read while the other is made.
+
+    A table has a row for each page, of which only the offsets, and the contents, change.
+    """
     np = load_numpy()
     row_bytes = page_record_size(len(run.measured))
     rows = min(run.count, max(1, _PIECE_BYTES // row_bytes))
-    table = np.zeros((rows, row_bytes // _WORD), dtype="<u8")
-    extends = table[:, _RECORD_WORDS:].reshape(rows, len(run.measured), _EXTEND_WORDS)
-    offsets = np.arange(rows, dtype="<u8") * PAGE_SIZE + np.uint64(run.offset)
-    table[:, 0] = int.from_bytes(EADD, "little")
-    table[:, 1] = offsets
-    table[:, 2] = run.secinfo.word
-    extends[:, :, 0] = int.from_bytes(EEXTEND, "little")
-    extends[:, :, 1] = offsets[:, None] + np.array(run.measured, dtype="<u8") * CHUNK_SIZE
-    contents = extends[:, :, _RECORD_WORDS:]
     chunks = slice(None) if run.measured == ALL_CHUNKS else list(run.measured)
     data = np.frombuffer(run.data, dtype="<u8").reshape(-1, len(ALL_CHUNKS), _CHUNK_WORDS)
+    first_offsets = np.arange(rows, dtype="<u8") * PAGE_SIZE + np.uint64(run.offset)
+    chunk_offsets = np.array(run.measured, dtype="<u8") * CHUNK_SIZE
+    table = np.zeros((rows, row_bytes // _WORD), dtype="<u8")
+    table[:, 0] = int.from_bytes(EADD, "little")
+    table[:, 2] = run.secinfo.word
+    _extends(table)[:, :, 0] = int.from_bytes(EEXTEND, "little")
     if len(data) == 1:
-        contents[:] = data[:, chunks]
-    step = np.uint64(rows * PAGE_SIZE)
-    whole = memoryview(table).cast("B")
-    for first in range(0, run.count, rows):
+        _extends(table)[:, :, _RECORD_WORDS:] = data[:, chunks]
+    tables = [table, table.copy()] if run.count > rows else [table]
+    for turn, first in enumerate(range(0, run.count, rows)):
+        table = tables[turn % 2]
         now = min(rows, run.count - first)
-        if first:
-            table[:, 1] += step
-            extends[:, :, 1] += step
+        offsets = first_offsets + np.uint64(first * PAGE_SIZE)
+        table[:, 1] = offsets
+        extends = _extends(table)
+        extends[:, :, 1] = offsets[:, None] + chunk_offsets
         if len(data) > 1:
-            contents[:now] = data[first : first + now, chunks]
-        yield whole[: now * row_bytes]
+            extends[:now, :, _RECORD_WORDS:] = data[first : first + now, chunks]
+        yield memoryview(table).cast("B")[: now * row_bytes]
+
+
+def _extends(table: Any) -> Any:
+    """The part of a table after each page's EADD: for each chunk its EEXTEND and its contents."""
+    return table[:, _RECORD_WORDS:].reshape(len(table), -1, _EXTEND_WORDS)
 
 
 def load_numpy() -> ModuleType:
