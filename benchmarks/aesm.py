@@ -48,8 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SGXKIT_STATE_DIR"] = folder
         create_lab(new_world("bench", datetime.now(UTC)))
-        program = "from sgxkit.cli.main import main; main()"
-        command = [sys.executable, "-c", program, "lab", "serve", "bench", "--json"]
+        command = [sys.executable, "-m", "sgxkit", "lab", "serve", "bench", "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
             try:
                 assert daemon.stdout is not None

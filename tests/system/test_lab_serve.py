@@ -344,10 +344,9 @@ def test_a_killed_server_leaves_nothing_that_hinders(lab: Lab, capsys: pytest.Ca
 
 
 def test_in_the_foreground_it_ends_when_it_is_told_to(lab: Lab) -> None:
-    program = "from sgxkit.cli.main import main; main()"
     for number in (signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(
-            [sys.executable, "-c", program, "lab", "serve", "test"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "sgxkit", "lab", "serve", "test"], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         with process.stdout:

@@ -125,11 +125,10 @@ def start_server(name: str, options: Sequence[str], *, folder: Path | None = Non
             hint=msg("`sgxkit lab status {name}` says where", name=name),
         )
     home = lab_folder(name, folder=folder)
-    program = "from sgxkit.cli.main import main; main()"
     descriptor = os.open(home / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own program, and arguments that were parsed before
-            [sys.executable, "-c", program, "lab", "serve", name, *options],
+            [sys.executable, "-m", "sgxkit", "lab", "serve", name, *options],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
