@@ -67,8 +67,9 @@ def emodpr(processor: Processor, memory: Memory, rbx: int, rcx: int) -> Status:
     _require_valid(rcx, entry)
     if entry.pending or entry.modified:
         return Status.SGX_PAGE_NOT_MODIFIABLE
-    if entry.page_type is not PageType.REG or entry.secs is None:
+    if entry.page_type is not PageType.REG:
         raise PageFault(rcx, msg("EPCM.{field} is {value}", field="PT", value=entry.page_type.name))
+    assert entry.secs is not None
     enclave = processor.enclaves[entry.secs]
     _require_initialized(enclave)
     processor.epc.set_entry(
@@ -91,8 +92,9 @@ def emodt(processor: Processor, memory: Memory, rbx: int, rcx: int) -> Status:
         raise refuse("SECINFO.FLAGS.PT", secinfo.page_type)
     _require_valid(rcx, entry)
     trimmed_tcs = entry.page_type is PageType.TCS and secinfo.page_type == PageType.TRIM
-    if not (entry.page_type is PageType.REG or trimmed_tcs) or entry.secs is None:
+    if not (entry.page_type is PageType.REG or trimmed_tcs):
         raise PageFault(rcx, msg("EPCM.{field} is {value}", field="PT", value=entry.page_type.name))
+    assert entry.secs is not None
     if entry.pending or entry.modified:
         return Status.SGX_PAGE_NOT_MODIFIABLE
     enclave = processor.enclaves[entry.secs]

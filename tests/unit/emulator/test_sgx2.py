@@ -231,6 +231,7 @@ def test_a_page_that_waits_for_its_enclave_is_not_modified(system: Os) -> None:
     assert modpr(system, FRESH, SecInfo(PageFlags.R, PageType.REG)) is Status.SGX_PAGE_NOT_MODIFIABLE
     assert modt(system, FRESH, AS_TRIM) is Status.SGX_PAGE_NOT_MODIFIABLE
     assert modt(system, DATA, AS_TCS) is Status.SGX_SUCCESS
+    assert modt(system, DATA, AS_TRIM) is Status.SGX_PAGE_NOT_MODIFIABLE
     assert modt(system, CODE, AS_TRIM) is Status.SGX_SUCCESS
     assert fault(lambda: modt(system, CODE, AS_TRIM)).endswith("EPCM.PT is TRIM")
     assert modpr(system, DATA, SecInfo(PageFlags.R, PageType.REG)) is Status.SGX_PAGE_NOT_MODIFIABLE
@@ -341,6 +342,16 @@ def test_only_what_was_done_can_be_accepted(system: Os, thread: LogicalProcessor
     system.pages[BASE + 0xC000] = page
     assert eaccept(thread, WISH, BASE + 0xC000) is Status.SGX_PAGE_ATTRIBUTES_MISMATCH
     assert eaccept(thread, WISH, CODE) is Status.SGX_PAGE_ATTRIBUTES_MISMATCH
+
+
+def test_a_change_of_type_is_accepted_as_what_it_is(system: Os, thread: LogicalProcessor) -> None:
+    wish(thread, SecInfo(PageFlags.MODIFIED, PageType.TCS))
+    assert eaccept(thread, WISH, TCS) is Status.SGX_PAGE_ATTRIBUTES_MISMATCH, "it is a TCS, but was not made one"
+    modt(system, CODE, AS_TRIM)
+    reenter(system, thread)
+    assert eaccept(thread, WISH, CODE) is Status.SGX_PAGE_ATTRIBUTES_MISMATCH
+    wish(thread, SecInfo(PageFlags.MODIFIED, PageType.TRIM))
+    assert eaccept(thread, WISH, CODE) is Status.SGX_SUCCESS
 
 
 def test_pages_that_cannot_be_accepted(system: Os, thread: LogicalProcessor) -> None:
