@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 
@@ -70,11 +71,22 @@ class Quoter:
         return sha256(report).digest(), filled
 
 
+def listening(request: pytest.FixtureRequest, tmp_path: Path, limits: Limits) -> AbstractContextManager[Address]:
+    where: Address = TcpAddress(0) if request.param == "tcp" else UnixAddress(tmp_path / "aesm.socket")
+    return serving(Quoter(), where, limits=limits)
+
+
 @pytest.fixture(params=["unix", "tcp"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Address]:
-    where: Address = TcpAddress(0) if request.param == "tcp" else UnixAddress(tmp_path / "aesm.socket")
-    with serving(Quoter(), where, limits=Limits(seconds=0.5, connections=64)) as listening:
-        yield listening
+    with listening(request, tmp_path, Limits(seconds=30, connections=64)) as found:
+        yield found
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def impatient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Address]:
+    """One that cuts slow clients off soon."""
+    with listening(request, tmp_path, Limits(seconds=0.3)) as found:
+        yield found
 
 
 def connect(address: Address) -> socket.socket:
@@ -189,8 +201,8 @@ def test_malformed_clients_are_cut_off(address: Address, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"\x05", struct.pack("<I", 100) + b"part"])
-def test_slow_clients_are_cut_off(address: Address, beginning: bytes) -> None:
-    with connect(address) as connection:
+def test_slow_clients_are_cut_off(impatient: Address, beginning: bytes) -> None:
+    with connect(impatient) as connection:
         connection.sendall(beginning)
         assert closed_without_a_word(connection)
 

@@ -203,7 +203,13 @@ def test_clients_that_keep_the_line_busy_are_cut_off(echo: str) -> None:
     assert time.monotonic() < deadline
 
 
-def test_clients_beyond_the_limit_are_turned_away_until_others_leave(echo: str) -> None:
+def test_clients_beyond_the_limit_are_turned_away_until_others_leave() -> None:
+    limits = web.Limits(wait=30, connection=60, connections=8)
+    with web.serving(lambda target: Reply(200, target.encode()), 0, "echo", limits=limits) as url:
+        _fill_and_leave(url)
+
+
+def _fill_and_leave(echo: str) -> None:
     held = [raw(echo) for _ in range(8)]
     try:
         with raw(echo) as connection:
