@@ -152,6 +152,10 @@ class TestVerdicts:
         assert document["steps"][0]["error"]["code"] == "chain.untrusted-root"
         assert document["tcb"] is None
 
+    def test_it_says_that_nobody_asked_whose_code_it_is(self, sgx: Files) -> None:
+        assert "any genuine enclave passes" in program(*sgx.arguments()).stdout
+        assert "any genuine enclave passes" not in program(*sgx.arguments("--mrenclave", "45" * 32)).stdout
+
     def test_without_collateral_it_cannot_tell(self, sgx: Files, tmp_path: Path) -> None:
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SGXKIT_CACHE_DIR": str(tmp_path / "cache")}
         printed = program(

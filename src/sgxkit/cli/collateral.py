@@ -259,6 +259,7 @@ def chosen_source(
     bundle: Path | None,
     pcs: str | None,
     pccs: str | None,
+    root_crl: str | None,
     ca_file: Path | None,
     insecure: bool,
     offline: bool,
@@ -273,7 +274,7 @@ def chosen_source(
         if pcs is not None or pccs is not None:
             raise InputError(msg("--collateral and --pcs, --pccs exclude each other: a bundle is all that is used"))
         return BundleSource(read_bundle(bundle))
-    service = _service(pcs, pccs, None, Trust(ca_file, insecure), None)
+    service = _service(pcs, pccs, root_crl, Trust(ca_file, insecure), None)
     if insecure and not offline:
         _note(_INSECURE)
     return CachedSource(cache_folder(), ServiceSource(service, note=_note), offline=offline, note=_note)
@@ -314,7 +315,7 @@ def _service(
         return pcs.pccs(pccs_url, trust=trust)
     return pcs.pcs(
         pcs_url or pcs.INTEL_PCS,
-        root_crl_url=root_crl or pcs.INTEL_ROOT_CRL,
+        root_crl_url=root_crl,
         trust=trust,
         subscription_key=subscription_key,
     )

@@ -17,7 +17,7 @@ from sgxkit.errors import FormatError, InputError, SgxkitError
 from sgxkit.messages import Message, msg
 
 if TYPE_CHECKING:
-    from sgxkit.dcap import Collateral, Quote, Verification
+    from sgxkit.dcap import Collateral, Policy, Quote, Verification
     from sgxkit.dcap.found_quote import Binding, FoundQuote
     from sgxkit.dcap.sources import CollateralSource
     from sgxkit.dcap.trust import TrustAnchor
@@ -41,6 +41,9 @@ def register(app: typer.Typer) -> None:
         collateral: Annotated[Path | None, _option("--collateral", "A bundle file; nothing is fetched.")] = None,
         pcs: Annotated[str | None, _option("--pcs", "Fetch from this PCS [default: Intel's].", metavar="URL")] = None,
         pccs: Annotated[str | None, _option("--pccs", "Fetch from this PCCS.", metavar="URL")] = None,
+        root_crl: Annotated[
+            str | None, _option("--root-crl", "The root CRL of a PCS that is not Intel's.", metavar="URL")
+        ] = None,
         ca_file: Annotated[
             Path | None, _option("--ca-file", "PEM certificates that the service's TLS certificate may be by.")
         ] = None,
@@ -138,12 +141,18 @@ def register(app: typer.Typer) -> None:
         found, count = _find(quote, index)
         parsed = parse_quote(found.data)
         source = chosen_source(
-            bundle=collateral, pcs=pcs, pccs=pccs, ca_file=ca_file, insecure=insecure, offline=offline
+            bundle=collateral,
+            pcs=pcs,
+            pccs=pccs,
+            root_crl=root_crl,
+            ca_file=ca_file,
+            insecure=insecure,
+            offline=offline,
         )
         pieces, problem = _collateral_for(parsed, source)
         verification = Verifier(chosen.policy, trust_anchor=chosen.trust_anchor).examine(parsed, pieces, at=moment)
         unbound = () if quote_only else tuple(binding for binding in found.bindings if not binding.holds)
-        raise typer.Exit(_show(_Outcome(verification, found, count, problem, unbound)))
+        raise typer.Exit(_show(_Outcome(verification, chosen.policy, found, count, problem, unbound)))
 
 
 def _moment(text: str) -> datetime:
@@ -196,6 +205,7 @@ class _Outcome:
     """All that there is to say: the record, where the quote was, and why there is no collateral if there is none."""
 
     verification: Verification
+    policy: Policy
     found: FoundQuote
     count: int
     problem: SgxkitError | None
@@ -357,6 +367,8 @@ def _conclusion(outcome: _Outcome) -> Iterator[tuple[Message, str]]:
     verification = outcome.verification
     if outcome.word == "verified":
         yield msg("VERIFIED: genuine, in force, and what the policy asks for"), "bold green"
+        if not outcome.policy.asks_whose_code:
+            yield _ANY_CODE, "yellow"
         return
     if outcome.word == "cannot tell":
         error = outcome.problem or verification.error
@@ -380,6 +392,10 @@ def _conclusion(outcome: _Outcome) -> Iterator[tuple[Message, str]]:
             yield msg("hint: {hint}", hint=hint), ""
 
 
+_ANY_CODE = msg(
+    "note: nobody asked which code it runs, so any genuine enclave passes; name what you expect: --mrenclave, "
+    "--mrsigner, --mrtd, --rtmr0 to --rtmr3, or a policy file"
+)
 _UNBOUND_HINT = msg(
     "what carries the quote is not what the enclave quoted; to judge the quote alone, whatever carries it, "
     "add --quote-only"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 INTEL_PCS = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+_ROOT_CRL_NAME = "IntelSGXRootCA.der"
 LOCAL_PCCS = "https://localhost:8081"
 
 Update = Literal["standard", "early"]
@@ -83,18 +84,20 @@ class Service:
 def pcs(
     url: str = INTEL_PCS,
     *,
-    root_crl_url: str = INTEL_ROOT_CRL,
+    root_crl_url: str | None = None,
     trust: Trust = PUBLIC_AUTHORITIES,
     subscription_key: str | None = None,
 ) -> Service:
     """Name a PCS, Intel's unless said otherwise; raises `InputError` for an address that cannot be one.
 
-    Version 3 of Intel's API has ended, so it is always version 4. The root CRL of another PCS (a lab's) is wherever
-    `root_crl_url` says.
+    Version 3 of Intel's API has ended, so it is always version 4. Intel serves the root CRL at another address than
+    its PCS; that of another PCS (a lab's, a mirror) is looked for beside it unless `root_crl_url` says where it is.
     """
     base, version = _service_address(url)
     if version == 3:
         raise InputError(msg("version 3 of the PCS API has ended; a PCS is asked by version 4"))
+    if root_crl_url is None:
+        root_crl_url = INTEL_ROOT_CRL if base == INTEL_PCS else f"{base}/{_ROOT_CRL_NAME}"
     return Service("pcs", base, 4, _address(root_crl_url), trust, subscription_key)
 
 

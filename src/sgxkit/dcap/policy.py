@@ -92,7 +92,13 @@ class Policy:
         for attribute, rules in (("sgx_only", _SGX_RULES), ("tdx_only", _TDX_RULES)):
             object.__setattr__(self, attribute, tuple(name for name in rules if getattr(self, name) is not None))
 
+    @property
+    def asks_whose_code(self) -> bool:
+        """Whether it asks which enclave or TD it is; without that, any genuine one passes."""
+        return any(getattr(self, name) is not None for name in _MEASUREMENTS)
 
+
+_MEASUREMENTS = ("mrenclave", "mrsigner", "mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
 _SIZES = (
     (("mrenclave", "mrsigner"), 32),
     (("mrtd", "mrseam", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrservicetd"), 48),

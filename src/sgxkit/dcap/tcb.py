@@ -319,8 +319,11 @@ def relaunch_advised(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
     """Return the status of a TD from that of its launch and that of the module which is loaded now.
 
     A TD that began on an old module stays suspect after the module was updated beneath it; launching it again would
-    make it good.
+    make it good. One beneath which a revoked module runs is in its hands whatever it began on: Intel's library, which
+    starts from the launch alone, does not say so.
     """
+    if current is TcbStatus.REVOKED:
+        return TcbStatus.REVOKED
     if launch in _OUT_OF_DATE and current in _GOOD:
         if _CONFIGURATION_PART & {launch, current}:
             return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED

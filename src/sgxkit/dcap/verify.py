@@ -75,11 +75,16 @@ class Verifier:
         self, policy: Policy | None = None, *, trust_anchor: TrustAnchor = INTEL_SGX_ROOT_CA, remember: int = 1024
     ) -> None:
         self.policy = Policy() if policy is None else policy
-        self.trust_anchor = trust_anchor
+        self._trust_anchor = trust_anchor
         self._collateral: ContentCache[CheckedCollateral] = ContentCache(remember)
         self._platforms: ContentCache[CheckedPlatform] = ContentCache(remember)
         self._qes: ContentCache[CheckedQe] = ContentCache(remember)
         self._ratings: ContentCache[TcbVerdict] = ContentCache(remember)
+
+    @property
+    def trust_anchor(self) -> TrustAnchor:
+        """The root key that all that is remembered was checked under, which is why it cannot be changed."""
+        return self._trust_anchor
 
     def verify(
         self, quote: bytes | Quote, collateral: Collateral | None, *, at: datetime | None = None

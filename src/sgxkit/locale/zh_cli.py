@@ -56,6 +56,9 @@ CATALOG: dict[str, str] = {
     "fetching collateral ...": "正在获取 collateral ……",
     "found in: {where} ({count} in all)": "位置：{where}（共 {count} 个）",
     "VERIFIED: genuine, in force, and what the policy asks for": "验证通过：真实、有效，且符合策略",
+    "note: nobody asked which code it runs, so any genuine enclave passes; name what you expect: --mrenclave, "
+    "--mrsigner, --mrtd, --rtmr0 to --rtmr3, or a policy file": "注意：没有要求检查运行的是什么代码，因此任何真实的 enclave 都会通过；"
+    "请指明所期望的：--mrenclave、--mrsigner、--mrtd、--rtmr0 至 --rtmr3，或策略文件",
     "CANNOT TELL: {reason}": "无法判断：{reason}",
     "REFUSED: {reason}": "拒绝：{reason}",
     "and: {reason}": "另外：{reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from doubles import platform as double
 from doubles.platform import AT, BEGIN, END, Platform, make_platform
 from sgxkit.dcap import (
+    INTEL_SGX_ROOT_CA,
     Collateral,
     CollateralMissingError,
     Policy,
@@ -416,6 +418,21 @@ class TestRating:
         assert verification.tcb.launch_status is TcbStatus.OUT_OF_DATE
         assert verification.tcb.current_status is TcbStatus.UP_TO_DATE
         assert not verification.verified
+
+    def test_a_revoked_module_beneath_a_running_td(self, tdx: Platform) -> None:
+        info = json.loads(double.tcb_info([double.tcb_level(7, "UpToDate", tdx_svn=3)], tee="TDX"))
+        info["tdxModuleIdentities"][0]["tcbLevels"][1]["tcbStatus"] = "Revoked"
+        collateral = tdx.collateral(tcb_info_text=json.dumps(info, separators=(",", ":")))
+        body = double.td_report(648, tee_tcb_svn=bytes([5, 1, 3]), tee_tcb_svn2=bytes([1, 1, 3]))
+        verification = examine(tdx, collateral, quote=tdx.quote(version=5, body=body))
+        assert verification.tcb is not None
+        assert verification.tcb.status is TcbStatus.REVOKED
+        assert verification.tcb.launch_status is TcbStatus.UP_TO_DATE
+
+    def test_the_trust_anchor_cannot_be_changed(self, tdx: Platform) -> None:
+        verifier = Verifier(trust_anchor=tdx.anchor)
+        with pytest.raises(AttributeError):
+            verifier.trust_anchor = INTEL_SGX_ROOT_CA  # type: ignore[misc]
 
 
 class TestMissing:
