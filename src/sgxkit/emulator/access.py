@@ -89,6 +89,4 @@ def _shown(value: object) -> str:
         return value.name
     if isinstance(value, PageFlags):
         return value.name or "none"
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    return hex(value) if isinstance(value, int) else str(value)
+    return hex(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)

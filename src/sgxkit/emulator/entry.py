@@ -91,7 +91,7 @@ def asynchronous_exit(
     area; `exinfo` is written where MISCSELECT has it.
     """
     frame = thread.frame
-    if thread.active_secs is None or frame is None:
+    if frame is None:
         raise ValueError("no enclave is being executed")
     epc = thread.processor.epc
     tcs = Tcs.from_bytes(epc.read(thread.tcs_page, PAGE_SIZE))
@@ -197,5 +197,5 @@ def _activate(thread: LogicalProcessor, page: int, tcs: Tcs, address: int, frame
 
 def _deactivate(thread: LogicalProcessor, tcs: Tcs) -> None:
     thread.processor.epc.write(thread.tcs_page, replace(tcs, state=INACTIVE).to_bytes())
-    thread.active_secs = None
+    thread.active_secs = thread.frame = None
     thread.processor.inside.discard(thread)

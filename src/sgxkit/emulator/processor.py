@@ -131,7 +131,7 @@ class LogicalProcessor:
     xcr0          extended features that the operating system has turned on.
     active_secs   CR_ACTIVE_SECS: EPC address of the SECS of the enclave it executes, None outside.
     tcs, tcs_page   linear and EPC address of the TCS by which it is inside.
-    frame         where an asynchronous exit saves its state.
+    frame         where an asynchronous exit saves its state, None outside.
     epoch         the enclave's tracking epoch when it entered.
     """
 

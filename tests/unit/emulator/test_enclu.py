@@ -241,7 +241,7 @@ def test_an_enclave_reads_and_writes_its_pages(thread: LogicalProcessor) -> None
 
 
 def test_the_epcm_guards_memory(system: Os, thread: LogicalProcessor) -> None:
-    with pytest.raises(PageFault, match="R, W, X") as raised:
+    with pytest.raises(PageFault, match=r"EPCM\.R, W, X is none$") as raised:
         write_enclave(thread, CODE, b"\xcc")
     assert raised.value.address == CODE
     with pytest.raises(PageFault, match="PT is TCS"):

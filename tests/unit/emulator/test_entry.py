@@ -108,7 +108,10 @@ def test_a_fault_is_reported_where_miscselect_has_it() -> None:
     system.create(replace(SECS, miscselect=1))
     system.fill()
     assert system.init(sigstruct_for(system.measurement, miscselect=1)) is Status.SGX_SUCCESS
-    asynchronous_exit(system.inside(), REGISTERS, b"", ExInfo(0xABCD, 7))
+    thread = system.inside()
+    asynchronous_exit(thread, REGISTERS, b"", ExInfo(0xABCD, 7))
+    eresume(thread, TCS, AEP)
+    asynchronous_exit(thread, REGISTERS, b"")  # an interrupt has none: what is there stays
     misc = system.processor.epc.read(system.pages[SSA] + PAGE_SIZE - 184 - 16, 16)
     assert ExInfo.from_bytes(misc) == ExInfo(0xABCD, 7)
 
@@ -121,8 +124,11 @@ def test_a_fault_is_not_reported_without_it(system: Os) -> None:
 def test_the_state_that_does_not_fit_is_a_bug(system: Os) -> None:
     with pytest.raises(ValueError, match="XSAVE"):
         asynchronous_exit(system.inside(), REGISTERS, bytes(577))
-    with pytest.raises(ValueError, match="no enclave"):
-        asynchronous_exit(system.thread(), REGISTERS, b"")
+    thread = initialized().inside()
+    eexit(thread, 0)
+    for outside in (system.thread(), thread):
+        with pytest.raises(ValueError, match="no enclave"):
+            asynchronous_exit(outside, REGISTERS, b"")
 
 
 def test_exit_needs_an_enclave_and_a_canonical_address(system: Os) -> None:
