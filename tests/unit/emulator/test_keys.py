@@ -399,6 +399,13 @@ def test_kss_fields_need_kss(request_: KeyRequest) -> None:
         derive_key(FUSES, without(AttributeFlags.KSS), request_)
 
 
+@pytest.mark.parametrize("keyname", list(KeyName))
+def test_without_kss_everything_else_can_be_had(keyname: KeyName) -> None:
+    request = KeyRequest(keyname, KeyPolicy.MRENCLAVE | KeyPolicy.MRSIGNER, isvsvn=1)
+    same = derive_key(FUSES, without(AttributeFlags.KSS), request) == derive_key(FUSES, IDENTITY, request)
+    assert same == (keyname in VERSIONED), "the report key alone depends on an attribute that no mask selects"
+
+
 def test_a_debug_enclave_never_has_a_production_key() -> None:
     debug = replace(IDENTITY, attributes=Attributes(ALL_FLAGS | AttributeFlags.DEBUG, 3))
     request = KeyRequest(KeyName.SEAL_KEY, KeyPolicy.MRSIGNER, attributemask=Attributes(0, 0))
