@@ -1,0 +1,10 @@
+"""Chinese for the sentences of the engine that runs enclave code."""
+
+CATALOG: dict[str, str] = {
+    "exception {vector} at {address}": "异常 {vector}（位于 {address}）",
+    "the enclave ran longer than it may, up to {address}": "enclave 的运行超过了限额，执行到 {address}",
+    "code outside the enclave at {address}": "{address} 处的代码在 enclave 之外",
+    "{address} is not canonical": "{address} 不是规范地址",
+    "the enclave needs XFRM {xfrm}; its code can be run with 3 only (x87 and SSE)": "该 enclave 需要 XFRM {xfrm}；其代码只能以 3（x87 和 SSE）运行",
+    "sign it with an XFRM of 3": "请以 XFRM 为 3 签名",
+}
