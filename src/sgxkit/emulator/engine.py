@@ -40,7 +40,7 @@ _FETCH = 1 << 4
 """The #PF error code's bit for an instruction fetch (Vol. 3A, 4.7)."""
 
 _REPORTED = frozenset((0, 1, 3, 5, 6, 16, 17, 19))
-"""Vectors that EXITINFO always reports; #GP and #PF only with MISCSELECT.EXINFO (35.9.2.2)."""
+"""Vectors that EXITINFO always reports; #GP and #PF only with MISCSELECT.EXINFO (35.9)."""
 
 _ARITHMETIC, _ZF, _TF, _RF = 0x8D5, 1 << 6, 1 << 8, 1 << 16
 """RFLAGS: CF, PF, AF, ZF, SF and OF; ZF, TF and RF alone."""
@@ -324,7 +324,20 @@ class _Run:
         return result
 
     def until_exit(self) -> ExitRegisters:
-        """Execute, and do what Unicorn leaves to us, until EEXIT or an asynchronous exit."""
+        """Execute, and do what Unicorn leaves to us, until EEXIT or an asynchronous exit.
+
+        What ends it otherwise, such as Ctrl-C, is an interrupt to the enclave: its TCS is free again.
+        """
+        try:
+            return self._execute()
+        except BaseException:
+            if self.thread.active_secs is not None:
+                self.event = _Limit(LimitError)
+                self._write_back()
+                self._leave_asynchronously(ExitInfo(), None, None)
+            raise
+
+    def _execute(self) -> ExitRegisters:
         while True:
             self.event = None
             try:
@@ -510,7 +523,7 @@ class _Run:
             exinfo = ExInfo(exception.address or 0, exception.error_code)
         kind = ExitType.SOFTWARE if vector == BREAKPOINT else ExitType.HARDWARE
         info = ExitInfo(vector, kind, True) if reported else ExitInfo()
-        # The operating system is told the page, not the address (37.3).
+        # The operating system is told the page, not the address (37).
         told = None if exception.address is None else exception.address & -PAGE_SIZE
         return self._leave_asynchronously(info, exinfo, replace(exception, address=told))
 

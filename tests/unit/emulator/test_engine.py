@@ -422,6 +422,22 @@ def test_time_is_limited() -> None:
         replace(Enclave().engine, seconds=0.0).enter(TCS, replace(OUTSIDE_REGISTERS, rdi=SPIN))
 
 
+def test_ctrl_c_interrupts_the_enclave_too() -> None:
+    class Impatient(SparseMemory):
+        def read(self, address: int, size: int) -> bytes:
+            raise KeyboardInterrupt
+
+    enclave = Enclave()
+    with pytest.raises(KeyboardInterrupt):
+        replace(enclave.engine, memory=Impatient()).enter(
+            TCS, replace(OUTSIDE_REGISTERS, rdi=FAULT, rsi=BUFFER, r9=9)
+        )
+    assert (enclave.thread_control().state, enclave.thread_control().cssa) == (0, 1)
+    assert (enclave.saved().rip, enclave.saved().r9) == (CODE + FAULTING, 9)
+    enclave.engine.memory.write(BUFFER, (5).to_bytes(8, "little"))
+    assert enclave.engine.resume(TCS, OUTSIDE_REGISTERS).registers.rdx == 5
+
+
 def test_a_handler_enters_on_the_next_frame_and_another_thread_by_its_own_tcs() -> None:
     enclave = Enclave()
     enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=FAULT, rsi=BUFFER))
