@@ -163,6 +163,7 @@ def _add_report(node: Node, body: ReportBody, prefix: str, place: _Places) -> No
         ("ATTRIBUTES.FLAGS", "attributes.flags", f"{attributes.flags:#018x} ({names})"),
         ("ATTRIBUTES.XFRM", "attributes.xfrm", f"{attributes.xfrm:#018x}"),
         ("MISCSELECT", "miscselect", f"{body.miscselect:#010x}"),
+        ("CET_ATTRIBUTES", "cet_attributes", f"{body.cet_attributes:#04x}"),
         ("CPUSVN", "cpusvn", body.cpusvn.hex()),
         ("CONFIGID", "configid", body.configid.hex()),
         ("CONFIGSVN", "configsvn", str(body.configsvn)),

@@ -123,6 +123,7 @@ def _report(body: ReportBody) -> Document:
     return {
         "cpusvn": body.cpusvn.hex(),
         "miscselect": body.miscselect,
+        "cet_attributes": body.cet_attributes,
         "attributes": {
             "flags": f"{body.attributes.flags:016x}",
             "xfrm": f"{body.attributes.xfrm:016x}",

@@ -62,7 +62,8 @@ _EPID_HEADER: _Table = (
 _SGX_REPORT: _Table = (
     ("cpusvn", 16, "bytes"),
     ("miscselect", 4, "integer"),
-    ("reserved1", 12, "bytes"),
+    ("cet_attributes", 1, "integer"),
+    ("reserved1", 11, "bytes"),
     ("isvextprodid", 16, "bytes"),
     ("attributes.flags", 8, "integer"),
     ("attributes.xfrm", 8, "integer"),

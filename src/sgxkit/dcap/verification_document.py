@@ -124,6 +124,7 @@ def _enclave(body: ReportBody) -> dict[str, Any]:
         "debug": body.attributes.debug,
         "attributes": body.attributes.to_bytes().hex(),
         "miscselect": f"{body.miscselect:08x}",
+        "cet_attributes": f"{body.cet_attributes:02x}",
         "cpusvn": body.cpusvn.hex(),
         "configid": body.configid.hex(),
         "configsvn": body.configsvn,

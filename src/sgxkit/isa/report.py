@@ -14,16 +14,19 @@ from sgxkit.messages import msg
 
 REPORT_BODY_SIZE = 384
 
-# CPUSVN 16 | MISCSELECT 4 | reserved 12 | ISVEXTPRODID 16 | ATTRIBUTES 16 | MRENCLAVE 32 | reserved 32 | MRSIGNER 32
+# CPUSVN 16 | MISCSELECT 4 | CET_ATTRIBUTES 1 | reserved 11 | ISVEXTPRODID 16 | ATTRIBUTES 16 | MRENCLAVE 32 | reserved 32 | MRSIGNER 32
 # | reserved 32 | CONFIGID 64 | ISVPRODID 2 | ISVSVN 2 | CONFIGSVN 2 | reserved 42 | ISVFAMILYID 16 | REPORTDATA 64
-_REPORT_BODY = struct.Struct("<16sI12s16sQQ32s32s32s32s64sHHH42s16s64s")
-_RESERVED = (("reserved1", 20, 12), ("reserved2", 96, 32), ("reserved3", 160, 32), ("reserved4", 262, 42))
+_REPORT_BODY = struct.Struct("<16sIB11s16sQQ32s32s32s32s64sHHH42s16s64s")
+_RESERVED = (("reserved1", 21, 11), ("reserved2", 96, 32), ("reserved3", 160, 32), ("reserved4", 262, 42))
 _ZEROS = tuple(bytes(size) for _, _, size in _RESERVED)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportBody:
-    """What the processor says of one enclave; integers are little-endian in the 384 bytes."""
+    """What the processor says of one enclave; integers are little-endian in the 384 bytes.
+
+    `cet_attributes` is 0 but on processors with control-flow enforcement, for enclaves that use it.
+    """
 
     cpusvn: bytes
     miscselect: int
@@ -37,6 +40,7 @@ class ReportBody:
     configsvn: int
     isvfamilyid: bytes
     reportdata: bytes
+    cet_attributes: int = 0
 
     @classmethod
     def from_bytes(cls, data: bytes, *, field: str = "report body", offset: int = 0) -> ReportBody:
@@ -54,6 +58,7 @@ class ReportBody:
         (
             cpusvn,
             miscselect,
+            cet_attributes,
             reserved1,
             isvextprodid,
             flags,
@@ -91,6 +96,7 @@ class ReportBody:
             configsvn,
             isvfamilyid,
             reportdata,
+            cet_attributes,
         )
 
     def to_bytes(self) -> bytes:
@@ -98,7 +104,8 @@ class ReportBody:
         return _REPORT_BODY.pack(
             self.cpusvn,
             self.miscselect,
-            bytes(12),
+            self.cet_attributes,
+            bytes(11),
             self.isvextprodid,
             self.attributes.flags,
             self.attributes.xfrm,

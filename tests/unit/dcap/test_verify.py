@@ -28,6 +28,7 @@ from sgxkit.dcap import (
     VerificationError,
     Verifier,
 )
+from sgxkit.dcap.verification_document import verification_document
 from sgxkit.errors import FormatError, InputError
 from sgxkit.isa.attributes import AttributeFlags, Attributes
 
@@ -67,6 +68,13 @@ class TestGenuine:
         verification = examine(tdx, quote=tdx.quote(version=version, body=double.td_report(size)))
         assert verification.verified
         assert verification.verdict_of(Step.TDX_MODULE) is Verdict.PASSED
+
+    def test_an_enclave_that_uses_control_flow_enforcement(self, sgx: Platform) -> None:
+        body = double.report_body(cet_attributes=0x25).to_bytes()
+        assert body[20] == 0x25
+        verification = examine(sgx, quote=sgx.quote(body=body))
+        assert verification.verified
+        assert verification_document(verification)["quote"]["body"]["cet_attributes"] == "25"
 
     def test_verify_returns_the_record(self, sgx: Platform) -> None:
         verifier = Verifier(trust_anchor=sgx.anchor)

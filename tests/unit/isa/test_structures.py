@@ -154,7 +154,7 @@ CASES = {
     "REPORT": Case(
         Report.from_bytes,
         REPORT_SIZE,
-        defined(432, (0, 20), (32, 64), (128, 32), (192, 70), (304, 128)),
+        defined(432, (0, 21), (32, 64), (128, 32), (192, 70), (304, 128)),
         Report(BODY, filled(32, 1), filled(16, 2)),
         {"body": 0, "keyid": 384, "mac": 416},
     ),
