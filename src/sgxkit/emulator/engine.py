@@ -54,8 +54,6 @@ _FCW, _MXCSR, _ST0, _XMM0 = 0, 24, 32, 160
 _DEFAULT_MXCSR = 0x1F80
 _MXCSR_BITS = 0xFFFF
 
-_NO_PERMISSIONS = PageFlags(0)
-
 _SCRATCH, _AREA = 0x1000, 0x2000
 _NOWHERE = (1 << 64) - 1
 """An address at which Unicorn need not stop."""
@@ -406,12 +404,9 @@ class _Run:
             self._stop(_Trap(_UNDEFINED))
         return False
 
-    def _on_memory(self, _uc: object, access: int, address: int, size: int, _value: int, _data: object) -> bool:
+    def _on_memory(self, _uc: object, access: int, address: int, _size: int, _value: int, _data: object) -> bool:
         if self.event is None:
-            permission = self.accesses[access]
-            if permission in self.pages.get(address & -PAGE_SIZE, _NO_PERMISSIONS):
-                address = (address + size - 1) & -PAGE_SIZE  # it is the second page that is missing
-            self.event = _Access(address, permission)
+            self.event = _Access(address, self.accesses[access])
         return False
 
     # Memory

@@ -365,7 +365,7 @@ def test_memory_is_shared_only_where_the_caller_says() -> None:
     memory = enclave.engine.memory
     memory.write(BUFFER, (21).to_bytes(8, "little"))
     left = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=OUTSIDE, rsi=BUFFER))
-    assert left.registers.rdx == 42
+    assert (left.registers.rdx, left.instructions) == (42, 14)
     assert memory.read(BUFFER + 8, 8) == (42).to_bytes(8, "little")
     left = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=OUTSIDE, rsi=BUFFER + PAGE_SIZE))
     assert left.exception is not None
@@ -469,6 +469,13 @@ def test_a_spoilt_xsave_area_is_refused_and_nothing_changes() -> None:
     enclave.os.processor.epc.write(page + 512, b"\x01")
     enclave.engine.resume(TCS, OUTSIDE_REGISTERS)
     assert enclave.memory(SSA + 160 + 3 * 16, 8) == bytes(8)  # XMM3 was initial
+    assert enclave.memory(SSA, 2) == b"\x7f\x03"
+    enclave.os.processor.epc.write(page, b"\x7f\x02")
+    enclave.engine.resume(TCS, OUTSIDE_REGISTERS)
+    assert enclave.memory(SSA, 2) == b"\x7f\x02"
+    enclave.os.processor.epc.write(page + 512, b"\x02")
+    enclave.engine.resume(TCS, OUTSIDE_REGISTERS)
+    assert enclave.memory(SSA, 2) == b"\x7f\x03"  # and FCW, now
 
 
 def test_code_that_writes_itself_is_looked_at_again() -> None:
