@@ -14,8 +14,9 @@ from sgxkit.messages import msg
 
 REPORT_BODY_SIZE = 384
 
-# CPUSVN 16 | MISCSELECT 4 | CET_ATTRIBUTES 1 | reserved 11 | ISVEXTPRODID 16 | ATTRIBUTES 16 | MRENCLAVE 32 | reserved 32 | MRSIGNER 32
-# | reserved 32 | CONFIGID 64 | ISVPRODID 2 | ISVSVN 2 | CONFIGSVN 2 | reserved 42 | ISVFAMILYID 16 | REPORTDATA 64
+# CPUSVN 16 | MISCSELECT 4 | CET_ATTRIBUTES 1 | reserved 11 | ISVEXTPRODID 16 | ATTRIBUTES 16 | MRENCLAVE 32
+# | reserved 32 | MRSIGNER 32 | reserved 32 | CONFIGID 64 | ISVPRODID 2 | ISVSVN 2 | CONFIGSVN 2 | reserved 42
+# | ISVFAMILYID 16 | REPORTDATA 64
 _REPORT_BODY = struct.Struct("<16sIB11s16sQQ32s32s32s32s64sHHH42s16s64s")
 _RESERVED = (("reserved1", 21, 11), ("reserved2", 96, 32), ("reserved3", 160, 32), ("reserved4", 262, 42))
 _ZEROS = tuple(bytes(size) for _, _, size in _RESERVED)
