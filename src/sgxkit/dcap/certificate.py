@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntFlag
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 from cryptography import x509
@@ -72,13 +73,16 @@ class KeyUsage(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One certificate; names are raw DER, so that they compare as they were signed; `public_point` is 04, x, y.
+    """One certificate; names are raw DER, so that they compare as they were signed.
+
+    `digest` is the SHA-256 of all of it, `public_point` is 04, x, y.
 
     `path_length` is None for a leaf (not a CA); a CA without a limit has `MAX_CHAIN_LENGTH`. `extensions` are the DER
     values by the DER of their OIDs, without tag and length.
     """
 
     encoded: bytes
+    digest: bytes
     subject: bytes
     issuer: bytes
     common_name: str
@@ -169,6 +173,7 @@ def parse_certificate(encoded: bytes, field: str = "certificate") -> Certificate
     common_name = _common_name(encoded, subject, field)
     return Certificate(
         encoded=encoded,
+        digest=sha256(encoded).digest(),
         subject=encoded[subject.start : subject.end],
         issuer=encoded[issuer.start : issuer.end],
         common_name=common_name,

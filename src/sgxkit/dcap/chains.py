@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from hashlib import sha256
 
 from sgxkit.dcap.certificate import Certificate, Crl, KeyUsage, Window, parse_certificate, parse_crl, split_pem
 from sgxkit.dcap.ecdsa import signature_verifies
@@ -109,7 +108,7 @@ def check_root(root: Certificate, anchor: TrustAnchor) -> None:
             msg("the chain leads to another root key than that of the trust anchor, {anchor}", anchor=anchor.name),
             hint=msg("quotes of a lab or of test tooling need that root as the trust anchor: --trusted-root FILE"),
         )
-    if sha256(root.encoded).digest() not in anchor.certificates and not signature_verifies(
+    if root.digest not in anchor.certificates and not signature_verifies(
         root.public_key, root.signature, root.signed_bytes
     ):
         raise CertificateChainError(msg("the signature of {name} does not verify", name=root.common_name))

@@ -7,7 +7,6 @@ with the same key, and both occur in genuine quotes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 from sgxkit.dcap.certificate import parse_certificate, split_pem
 from sgxkit.dcap.ecdsa import signature_verifies
@@ -56,7 +55,6 @@ def anchor_from_pem(text: str, name: str) -> TrustAnchor:
         raise FormatError(name, msg("not the certificate of a root CA"))
     if not signature_verifies(root.public_key, root.signature, root.signed_bytes):
         raise FormatError(name, msg("its own signature does not verify"))
-    digest = sha256(root.encoded)
     return TrustAnchor(
-        f"{root.common_name} (SHA-256 {digest.hexdigest()[:16]}…)", root.public_point, frozenset({digest.digest()})
+        f"{root.common_name} (SHA-256 {root.digest.hex()[:16]}…)", root.public_point, frozenset({root.digest})
     )

@@ -76,6 +76,7 @@ class Verifier:
     ) -> None:
         self.policy = Policy() if policy is None else policy
         self._trust_anchor = trust_anchor
+        self._remember = remember
         self._collateral: ContentCache[CheckedCollateral] = ContentCache(remember)
         self._platforms: ContentCache[CheckedPlatform] = ContentCache(remember)
         self._qes: ContentCache[CheckedQe] = ContentCache(remember)
@@ -174,6 +175,10 @@ class Verifier:
         except FormatError as error:
             return error
 
+    def _name(self, *parts: bytes) -> bytes | None:
+        """Name content by its SHA-256, if anything is remembered at all; only the last part may vary in size."""
+        return sha256(b"".join(parts)).digest() if self._remember else None
+
     def _gather(self, quote: Quote, collateral: Collateral | None) -> _Evidence:
         """Ask all that does not depend on the clock or the policy, remembering what was found before."""
         failures = Failures()
@@ -204,7 +209,7 @@ class Verifier:
                 ),
             )
         else:
-            platform_key = (None if collateral is None else collateral.digest, quote.tee_type, sha256(pem).digest())
+            platform_key = (None if collateral is None else collateral.digest, quote.tee_type, self._name(pem))
             platform = self._platforms.get(platform_key)
             if platform is None:
                 platform = failures.attempt(
@@ -223,9 +228,7 @@ class Verifier:
 
         qe_key = (
             platform_key,
-            sha256(
-                quote.attestation_key + quote.qe_report_bytes + quote.qe_report_signature + quote.qe_auth_data
-            ).digest(),
+            self._name(quote.attestation_key, quote.qe_report_bytes, quote.qe_report_signature, quote.qe_auth_data),
         )
         qe = self._qes.get(qe_key)
         if qe is None:
