@@ -69,9 +69,11 @@ def vectors(kind: str, *, with_collateral: bool = True) -> tuple[Vector, ...]:
     )
 
 
-def named(kind: str, **options: bool) -> pytest.MarkDecorator:
+def named(kind: str, *, only: str | None = None, with_collateral: bool = True) -> pytest.MarkDecorator:
     """Parametrize a test over vectors by name; without the folder, the one case says why it is skipped."""
-    found = vectors(kind, **options)
+    found = vectors(kind, with_collateral=with_collateral)
+    if only is not None:
+        found = tuple(vector for vector in found if vector.name == only)
     if not found:
         missing = pytest.mark.skip(reason=f"the real quotes (../shared/{kind}) are not here")
         return pytest.mark.parametrize("vector", [pytest.param(None, marks=missing, id="absent")])

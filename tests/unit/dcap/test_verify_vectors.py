@@ -170,10 +170,8 @@ def test_every_cell_of_the_status_merge(vector: Vector) -> None:
         assert list(verification.tcb.advisory_ids) == vector.expected["advisory_ids"]
 
 
-@named("vectors-mock")
+@named("vectors-mock", only="sgx-debug")
 def test_debug_is_refused_by_default(vector: Vector) -> None:
-    if vector.name != "sgx-debug":
-        return
     verification = Verifier(trust_anchor=vector.anchor).examine(vector.quote, vector.collateral, at=vector.at)
     assert [error.claim for error in verification.policy_errors if isinstance(error, PolicyError)] == ["debug"]
     assert verification.tcb is not None
