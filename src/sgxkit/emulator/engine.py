@@ -25,6 +25,7 @@ from sgxkit.emulator.illegal import BREAKPOINT, PROTECTION, exception_of
 from sgxkit.emulator.loading import LoadedEnclave
 from sgxkit.emulator.memory import SparseMemory
 from sgxkit.emulator.processor import LogicalProcessor, refuse
+from sgxkit.enclave.platform import EnclaveException, ExitRegisters, Registers
 from sgxkit.errors import InputError, SgxkitError
 from sgxkit.isa.cpuid import MiscSelect
 from sgxkit.isa.leaf import Enclu
@@ -61,61 +62,6 @@ _LOW_HALF, _HIGH_HALF, _UNICORN_HIGH_HALF = 1 << 47, (1 << 64) - (1 << 47), 0x1F
 """Where canonical addresses end and begin again; Unicorn shows bits 51 to 0 of them."""
 _TICK = 256
 """How many instructions pass between two looks at the clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registers:
-    """The general registers, RIP and RFLAGS, of whoever enters or has been left to.
-
-    For an entry, `rip` is the address of the ENCLU outside and `rcx` the address for asynchronous exits (AEP).
-    """
-
-    rax: int = 0
-    rcx: int = 0
-    rdx: int = 0
-    rbx: int = 0
-    rsp: int = 0
-    rbp: int = 0
-    rsi: int = 0
-    rdi: int = 0
-    r8: int = 0
-    r9: int = 0
-    r10: int = 0
-    r11: int = 0
-    r12: int = 0
-    r13: int = 0
-    r14: int = 0
-    r15: int = 0
-    rip: int = 0
-    rflags: int = _RFLAGS_FIXED
-
-
-@dataclass(frozen=True, slots=True)
-class EnclaveException:
-    """What interrupted the enclave, as the operating system sees it.
-
-    rip       where in the enclave; the operating system is not told, a debugger is.
-    address   for a #PF.
-    """
-
-    vector: int
-    error_code: int
-    rip: int
-    problem: Message
-    address: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExitRegisters:
-    """How an enclave was left.
-
-    exception      what caused an asynchronous exit; None after EEXIT.
-    instructions   how many were executed inside.
-    """
-
-    registers: Registers
-    exception: EnclaveException | None
-    instructions: int
 
 
 class LimitError(SgxkitError):

@@ -8,6 +8,9 @@ from sgxkit.emulator.faults import PageFault, PageFaultCode
 from sgxkit.isa.page import PAGE_SIZE
 from sgxkit.messages import msg
 
+_ALLOCATED = 0x1000_0000_0000
+"""Where `SparseMemory.allocate` begins: far from the addresses that tests and documents choose by hand."""
+
 
 class Memory(Protocol):
     """What software outside enclaves has at an address. `read` raises PageFault where nothing is mapped."""
@@ -16,10 +19,25 @@ class Memory(Protocol):
 
 
 class SparseMemory:
-    """Memory in which only the pages that were written exist."""
+    """Memory in which only the pages that were written exist; implements `enclave.platform.OutsideMemory`."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
+        self._allocated: dict[int, int] = {}
+        self._next = _ALLOCATED
+
+    def allocate(self, size: int) -> int:
+        """Return the address of `size` bytes of zeros on pages of their own, with a page that is not there behind."""
+        address, pages = self._next, max(1, -(-size // PAGE_SIZE))
+        self.write(address, bytes(pages * PAGE_SIZE))
+        self._allocated[address] = pages
+        self._next += (pages + 1) * PAGE_SIZE
+        return address
+
+    def free(self, address: int) -> None:
+        """Unmap what `allocate` returned."""
+        for page in range(self._allocated.pop(address)):
+            del self._pages[address + page * PAGE_SIZE]
 
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes; raises PageFault where a page was never written."""

@@ -31,13 +31,14 @@ from doubles.enclaves import (
     sigstruct_for,
 )
 from sgxkit.emulator.encls_sgx2 import emodpr
-from sgxkit.emulator.engine import Engine, InstructionLimitError, Registers, TimeLimitError
+from sgxkit.emulator.engine import Engine, InstructionLimitError, TimeLimitError
 from sgxkit.emulator.entry import eenter
 from sgxkit.emulator.faults import GeneralProtectionFault
 from sgxkit.emulator.illegal import exception_of
 from sgxkit.emulator.keys import derive_key, verify_report
 from sgxkit.emulator.loading import LoadedEnclave
 from sgxkit.emulator.memory import SparseMemory
+from sgxkit.enclave.platform import Registers
 from sgxkit.errors import InputError
 from sgxkit.isa.attributes import Attributes
 from sgxkit.isa.keyrequest import KeyName, KeyPolicy, KeyRequest
