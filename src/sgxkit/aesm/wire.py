@@ -44,9 +44,9 @@ def encode_fields(fields: dict[int, Value]) -> bytes:
     out = bytearray()
     for number, value in fields.items():
         if isinstance(value, int):
-            out += _varint(number << 3 | _VARINT) + _varint(value)
+            out += varint(number << 3 | _VARINT) + varint(value)
         else:
-            out += _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+            out += varint(number << 3 | _BYTES) + varint(len(value)) + value
     return bytes(out)
 
 
@@ -56,18 +56,18 @@ def decode_fields(data: bytes, name: str) -> dict[int, Value]:
     position = 0
     while position < len(data):
         start = position
-        tag, position = _read_varint(data, position, name)
+        tag, position = read_varint(data, position, name)
         number, kind = tag >> 3, tag & 7
         if not 0 < number <= _MAX_FIELD_NUMBER:
             raise FormatError(name, msg("there is no field {number}", number=number), offset=start)
         value: Value
         if kind == _VARINT:
-            value, position = _read_varint(data, position, name)
+            value, position = read_varint(data, position, name)
         elif kind == _BYTES:
-            length, position = _read_varint(data, position, name)
-            value, position = _take(data, position, length, name)
+            length, position = read_varint(data, position, name)
+            value, position = take(data, position, length, name)
         elif kind in (_FIXED32, _FIXED64):
-            value, position = _take(data, position, 4 if kind == _FIXED32 else 8, name)
+            value, position = take(data, position, 4 if kind == _FIXED32 else 8, name)
         else:
             raise FormatError(name, msg("wire type {kind} is not read", kind=kind), offset=start)
         if number in found:
@@ -78,14 +78,16 @@ def decode_fields(data: bytes, name: str) -> dict[int, Value]:
     return found
 
 
-def _take(data: bytes, position: int, length: int, name: str) -> tuple[bytes, int]:
+def take(data: bytes, position: int, length: int, name: str) -> tuple[bytes, int]:
+    """Read `length` bytes and where the next one is; raises FormatError, which names the message `name`."""
     end = position + length
     if end > len(data):
         raise FormatError(name, msg("a field is longer than the message"), offset=position)
     return data[position:end], end
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Write a number of up to 64 bits, seven bits a byte, least significant first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -94,7 +96,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(data: bytes, position: int, name: str) -> tuple[int, int]:
+def read_varint(data: bytes, position: int, name: str) -> tuple[int, int]:
+    """Read a number and where the next byte is; raises FormatError, which names the message `name`."""
     value = 0
     for index, byte in enumerate(data[position : position + 10]):
         value |= (byte & 0x7F) << 7 * index

@@ -72,7 +72,7 @@ def serving(
             del args  # what is asked of a lab interests nobody
 
     try:
-        server = _Server(("127.0.0.1", port), Handler, limits, tls)
+        server = LimitedServer(("127.0.0.1", port), Handler, limits, tls)
     except OSError as error:
         raise InputError(
             msg("cannot listen at {address}: {reason}", address=f"127.0.0.1:{port}", reason=error.strerror or error)
@@ -88,7 +88,7 @@ def serving(
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class LimitedServer(ThreadingHTTPServer):
     """Knows every open connection and since when, and ends those that last too long."""
 
     daemon_threads = False

@@ -24,6 +24,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_envelope,
         zh_facts,
         zh_host,
+        zh_kubernetes,
         zh_lab,
         zh_processor,
     )
@@ -37,6 +38,7 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_envelope.CATALOG,
         **zh_facts.CATALOG,
         **zh_host.CATALOG,
+        **zh_kubernetes.CATALOG,
         **zh_lab.CATALOG,
         **zh_processor.CATALOG,
     }

@@ -1,0 +1,55 @@
+"""The software platform of a development cluster: a lab whose AESM daemon every container may ask.
+
+Pods get the folder that holds the daemon's socket, the lab's root certificate and its collateral: all that a quote is
+made with and verified by. The lab's secrets stay in its own folder, which no pod sees.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sgxkit.aesm.address import parse_address
+from sgxkit.dcap.collateral import export_bundle
+from sgxkit.errors import HostError
+from sgxkit.kubernetes.devices import AESM_SOCKET
+from sgxkit.lab import publication
+from sgxkit.lab.serve import serving
+from sgxkit.lab.store import create_lab, lab_names, load_lab, root_certificate
+from sgxkit.lab.world import new_world
+from sgxkit.messages import msg
+
+ROOT_CERTIFICATE, COLLATERAL = "root.pem", "collateral.json"
+_FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+
+
+@contextmanager
+def emulated_platform(lab: str, folder: Path) -> Iterator[None]:
+    """Serve lab `lab`, made where there is none, in `folder` until the block ends; raises HostError, InputError."""
+    if lab not in lab_names():
+        create_lab(new_world(lab, datetime.now(UTC)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(_FOLDER_MODE)
+        _write(folder / ROOT_CERTIFICATE, root_certificate(lab).read_text())
+        _write(folder / COLLATERAL, export_bundle(publication.collateral(load_lab(lab), datetime.now(UTC))))
+    except OSError as error:
+        raise HostError(
+            msg("{path} cannot be written: {reason}", path=error.filename or folder, reason=error.strerror or error)
+        ) from error
+    with serving(lab, address=parse_address(os.fspath(folder / AESM_SOCKET))):
+        yield
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        temporary.write_text(text)
+        temporary.chmod(_FILE_MODE)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
