@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from sgxkit.cli import output
+from sgxkit.cli.enclave_edl import edl
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import progress
 from sgxkit.errors import InputError
@@ -28,7 +29,7 @@ enclave_app = typer.Typer(
     name="enclave",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at enclave images, measure, sign, convert and compare them.",
+    help="Look at enclave images and interfaces, measure, sign, convert and compare images.",
 )
 
 ImageArgument = Annotated[
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
     command(enclave_app, "convert")(convert)
     command(enclave_app, "diff")(diff)
     command(enclave_app, "generate-key")(generate_key)
+    command(enclave_app, "edl")(edl)
 
 
 def inspect(

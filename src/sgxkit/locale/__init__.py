@@ -27,6 +27,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_kubernetes,
         zh_lab,
         zh_processor,
+        zh_sdk,
     )
 
     return {
@@ -41,4 +42,5 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_kubernetes.CATALOG,
         **zh_lab.CATALOG,
         **zh_processor.CATALOG,
+        **zh_sdk.CATALOG,
     }

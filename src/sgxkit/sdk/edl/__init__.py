@@ -1,0 +1,1 @@
+"""EDL, the language in which enclaves of Intel's SDK declare their ECALLs and OCALLs."""
