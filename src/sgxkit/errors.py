@@ -60,3 +60,10 @@ class HostError(SgxkitError):
 
     code = "host"
     exit_code = 2
+
+
+class SetupError(SgxkitError):
+    """A host could not be changed, or what was changed does not show."""
+
+    code = "setup"
+    exit_code = 1

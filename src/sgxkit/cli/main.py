@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from sgxkit import __version__
-from sgxkit.cli import aesm, collateral, doctor, enclave, k8s, lab, options, output, quote, quote_verify
+from sgxkit.cli import aesm, collateral, doctor, enclave, k8s, lab, options, output, quote, quote_verify, setup
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -62,6 +62,7 @@ enclave.register(app)
 aesm.register(app)
 lab.register(app)
 k8s.register(app)
+setup.register(app)
 
 
 def _report(error: SgxkitError, *, as_json: bool) -> None:

@@ -19,8 +19,10 @@ GRACE = 3.0
 """Seconds beyond its time limit that the probe may take to start and to write the document."""
 
 
-def collect_facts(timeout: float = 5.0, network: bool = True, *, aesm_socket: str | None = None) -> Facts:
-    """Read the facts of this host within about `timeout` seconds.
+def collect_facts(
+    timeout: float = 5.0, network: bool = True, *, aesm_socket: str | None = None, root: Path | None = None
+) -> Facts:
+    """Read the facts of this host, or of the one that lies in folder `root`, within about `timeout` seconds.
 
     The probe runs as a child process, so that neither a system call that hangs nor Ctrl-C can hold or break the
     caller. Raises HostError when it gives no document. What it could not read is `Unread` in the facts.
@@ -32,6 +34,8 @@ def collect_facts(timeout: float = 5.0, network: bool = True, *, aesm_socket: st
         command.append("--no-network")
     if aesm_socket is not None:
         command += ["--aesm-socket", aesm_socket]
+    if root is not None:
+        command += ["--root", str(root)]
     process = subprocess.Popen(  # noqa: S603 - our own file, an argument list, no shell
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -28,6 +28,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_lab,
         zh_processor,
         zh_sdk,
+        zh_setup,
     )
 
     return {
@@ -43,4 +44,5 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_lab.CATALOG,
         **zh_processor.CATALOG,
         **zh_sdk.CATALOG,
+        **zh_setup.CATALOG,
     }

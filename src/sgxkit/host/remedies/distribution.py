@@ -29,10 +29,32 @@ class Distribution:
     packager: Packager
     archive: str | None = None
     online: bool = False
+    frozen: bool = False
+    """Whether Intel's online repository has this release, but no longer feeds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewerKernel:
+    """The distribution's own kernel with SGX: its packages, apt's target release, and the suite that has it."""
+
+    packages: tuple[str, ...]
+    release: str | None = None
+    suite: str | None = None
 
 
 _ONLINE = frozenset({"resolute", "noble", "jammy"})
 """Releases whose online repository is still fed; that of focal ended with PSW 2.25."""
+_FROZEN = frozenset({"focal", "bionic", "xenial"})
+_KERNELS: Mapping[tuple[str, str], NewerKernel] = {
+    ("ubuntu", "20.04"): NewerKernel(("linux-generic-hwe-20.04",)),
+    ("debian", "11"): NewerKernel(("linux-image-amd64",), "bullseye-backports", "bullseye-backports"),
+    ("debian", "12"): NewerKernel(("linux-image-amd64",)),
+    ("debian", "13"): NewerKernel(("linux-image-amd64",)),
+    ("ubuntu", "22.04"): NewerKernel(("linux-generic",)),
+    ("ubuntu", "24.04"): NewerKernel(("linux-generic",)),
+    ("ubuntu", "26.04"): NewerKernel(("linux-generic",)),
+}
+"""Where it is more than "the newest kernel"; releases of apt that are not here have none of 5.11 or newer."""
 _ARCHIVES: Mapping[tuple[str, str], str] = {
     ("debian", "12"): "Debian12",
     ("debian", "13"): "Debian13",
@@ -83,4 +105,13 @@ def from_os_release(release: OsRelease) -> Distribution:
     major = release.version_id.split(".")[0]
     archive = _ARCHIVES.get((release.id, release.version_id)) or _ARCHIVES.get((release.id, major))
     online = "ubuntu" in names and release.version_codename in _ONLINE
-    return Distribution(release.id, release.version_id, release.version_codename, packager, archive, online)
+    frozen = "ubuntu" in names and release.version_codename in _FROZEN
+    return Distribution(release.id, release.version_id, release.version_codename, packager, archive, online, frozen)
+
+
+def newer_kernel(distro: Distribution) -> NewerKernel | None:
+    """The packages of the distribution's newest kernel; None where it has none with SGX and must be upgraded."""
+    found = _KERNELS.get((distro.id, distro.version))
+    if found is not None or distro.packager in ("apt", "none"):
+        return found
+    return NewerKernel(("kernel-default",) if distro.packager == "zypper" else ("kernel",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sgxkit.host.facts import Facts
 from sgxkit.host.remedies.distribution import Distribution, distribution
+from sgxkit.host.remedies.distribution import newer_kernel as kernel_packages
 from sgxkit.host.remedies.remedy import Remedy
 from sgxkit.messages import msg
 
@@ -12,22 +13,22 @@ _KERNEL_DOCS = "https://docs.kernel.org/arch/x86/sgx.html"
 
 def _newer_kernel(distro: Distribution) -> tuple[str, ...]:
     """The distribution's own newer kernel; never one without its updates and signatures."""
-    if (distro.id, distro.version) == ("ubuntu", "20.04"):
-        return ("apt-get install --install-recommends linux-generic-hwe-20.04",)
-    if distro.id == "ubuntu":
-        return ("# this release has no such kernel: upgrade it", "do-release-upgrade")
-    if (distro.id, distro.version) == ("debian", "11"):
-        return (
-            "echo 'deb http://deb.debian.org/debian bullseye-backports main' > /etc/apt/sources.list.d/bpo.list",
-            "apt-get update && apt-get install -t bullseye-backports linux-image-amd64",
-        )
-    if distro.packager == "apt":
-        return ("apt-get update && apt-get full-upgrade   # a kernel of 5.11 or newer needs Debian 12 or later",)
+    kernel = kernel_packages(distro)
+    if kernel is None:
+        upgrade = ("do-release-upgrade",) if distro.id == "ubuntu" else ()
+        return ("# this release has no such kernel: upgrade it", *upgrade) if distro.packager != "none" else ()
+    names = " ".join(kernel.packages)
     if distro.packager == "dnf":
-        return ("dnf upgrade kernel   # a kernel of 5.11 or newer needs release 9 or later",)
+        return (f"dnf upgrade {names}   # a kernel of 5.11 or newer needs release 9 or later",)
     if distro.packager == "zypper":
-        return ("zypper update kernel-default   # a kernel of 5.11 or newer needs SLES 15 SP4 or later",)
-    return ()
+        return (f"zypper update {names}   # a kernel of 5.11 or newer needs SLES 15 SP4 or later",)
+    suite = (
+        (f"echo 'deb http://deb.debian.org/debian {kernel.suite} main' > /etc/apt/sources.list.d/bpo.list",)
+        if kernel.suite
+        else ()
+    )
+    target = f"-t {kernel.release} " if kernel.release else ""
+    return (*suite, f"apt-get update && apt-get install --install-recommends {target}{names}")
 
 
 def newer_kernel(facts: Facts) -> Remedy:

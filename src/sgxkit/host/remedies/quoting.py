@@ -6,6 +6,7 @@ DCAP's samples of sgx_default_qcnl.conf.
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from sgxkit.host.facts import Facts
@@ -26,12 +27,24 @@ _SERVICES = {
 _INTEL = "https://api.trustedservices.intel.com/sgx/certification/v4/"
 
 
-def configure_provider(cloud: str | None, path: str) -> Remedy:
-    """Write a configuration that fits where the host stands."""
-    url, more = _SERVICES.get(cloud or "", (_INTEL, ""))
-    members = [f'"pccs_url": "{url}"', '"use_secure_cert": true', '"retry_times": 6', '"retry_delay": 5']
+def provider_members(cloud: str | None, url: str | None = None, *, secure: bool = True) -> list[str]:
+    """Members of the configuration as JSON text: of the service at `url`, or else of the one for this cloud."""
+    service, more = (url, "") if url is not None else _SERVICES.get(cloud or "", (_INTEL, ""))
+    trusted = "true" if secure else "false"
+    members = [
+        f'"pccs_url": {json.dumps(service)}',
+        f'"use_secure_cert": {trusted}',
+        '"retry_times": 6',
+        '"retry_delay": 5',
+    ]
     if more:
         members.append(more)
+    return members
+
+
+def configure_provider(cloud: str | None, path: str) -> Remedy:
+    """Write a configuration that fits where the host stands."""
+    members = provider_members(cloud)
     return Remedy(
         "configure-quote-provider",
         msg("Write a configuration that names your PCCS (here: the service for this host), and restart AESM."),

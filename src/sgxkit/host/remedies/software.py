@@ -17,7 +17,7 @@ GUIDE = "https://cc-enabling.trustedservices.intel.com/intel-sgx-sw-installation
 KEY_URL = "https://download.01.org/intel-sgx/sgx_repo/ubuntu/intel-sgx-deb.key"
 KEY_FINGERPRINT = "150434D1488BF80308B69398E5C7F0FA1C6C6C3C"
 KEYRING = "/etc/apt/keyrings/intel-sgx-keyring.asc"
-_DOWNLOADS = "https://download.01.org/intel-sgx/latest"
+DOWNLOADS = "https://download.01.org/intel-sgx/latest"
 
 QUOTING = ("libsgx-quote-ex", "libsgx-dcap-ql", "libsgx-dcap-default-qpl")
 AESM = ("sgx-aesm-service", "libsgx-aesm-quote-ex-plugin", "libsgx-aesm-ecdsa-plugin", "libsgx-dcap-default-qpl")
@@ -54,8 +54,8 @@ def _repository(distro: Distribution) -> tuple[str, ...]:
     archive = "sgx_debian_local_repo" if distro.packager == "apt" else "sgx_rpm_local_repo"
     unpacked = f"/opt/intel/{archive}"
     download = (
-        f"curl -fsSLO {_DOWNLOADS}/linux-latest/distro/{distro.archive}/{archive}.tgz",
-        f"sha256sum {archive}.tgz   # compare: SHA256SUM_dcap_*.cfg in {_DOWNLOADS}/dcap-latest/linux/",
+        f"curl -fsSLO {DOWNLOADS}/linux-latest/distro/{distro.archive}/{archive}.tgz",
+        f"sha256sum {archive}.tgz   # compare: SHA256SUM_dcap_*.cfg in {DOWNLOADS}/dcap-latest/linux/",
         f"mkdir -p /opt/intel && tar xzf {archive}.tgz -C /opt/intel",
     )
     if distro.packager == "apt":
