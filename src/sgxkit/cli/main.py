@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from sgxkit import __version__
-from sgxkit.cli import aesm, collateral, doctor, enclave, k8s, lab, options, output, quote, quote_verify, setup
+from sgxkit.cli import (
+    aesm,
+    collateral,
+    doctor,
+    enclave,
+    gramine,
+    k8s,
+    lab,
+    options,
+    output,
+    quote,
+    quote_verify,
+    setup,
+)
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -59,6 +72,7 @@ quote.register(app)
 quote_verify.register(app)
 collateral.register(app)
 enclave.register(app)
+gramine.register(app)
 aesm.register(app)
 lab.register(app)
 k8s.register(app)

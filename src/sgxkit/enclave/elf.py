@@ -52,9 +52,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """A file's segments and sections, and the dynamic section by tag (the last of each)."""
+    """A file's entry point, segments and sections, and the dynamic section by tag (the last of each)."""
 
     data: bytes
+    entry: int
     segments: tuple[Segment, ...]
     sections: tuple[Section, ...]
     dynamic: dict[int, int]
@@ -64,7 +65,7 @@ def parse_elf(data: bytes) -> Elf:
     """Read an ELF shared object for x86-64; raises FormatError where it is none or names what is not there."""
     if len(data) < _HEADER.size:
         raise FormatError("ELF header", msg("the file ends within it"), offset=0)
-    ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = (
+    ident, kind, machine, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = (
         _HEADER.unpack_from(data)
     )
     for name, value, expected, at in (
@@ -80,7 +81,7 @@ def parse_elf(data: bytes) -> Elf:
         problem = msg("{count} of them, at most {limit} are read", count=phnum, limit=_MAX_SEGMENTS)
         raise FormatError("e_phnum", problem, offset=56)
     segments = tuple(_segment(data, phoff + n * _SEGMENT.size) for n in range(phnum))
-    return Elf(data, segments, _sections(data, shoff, shnum, shstrndx), _dynamic(data, segments))
+    return Elf(data, entry, segments, _sections(data, shoff, shnum, shstrndx), _dynamic(data, segments))
 
 
 def within(data: bytes, offset: int, size: int, field: str, *, at: int | None = None) -> bytes:

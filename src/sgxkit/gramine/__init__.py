@@ -1,0 +1,1 @@
+"""Gramine: manifests, their measurement and signing, projects (gramineproject.io, release 1.9)."""
