@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help:
-	@echo 'make up        set up sgxkit in .venv and say whether this machine is ready for SGX'
+	@echo 'make up        set up sgxkit in .venv, and run an enclave and prove it: sgxkit up'
 	@echo 'make test      unit and system tests'
 	@echo 'make test-all  the same, with every exhaustive enumeration run whole'
 	@echo 'make lint      format, lint, types, import layers'
@@ -28,7 +28,7 @@ else
 endif
 
 up: $(READY)
-	@$(BIN)/sgxkit doctor || test $$? -le 2
+	@$(BIN)/sgxkit up || test $$? -le 2
 	@echo
 	@echo 'sgxkit is installed: $(BIN)/sgxkit --help'
 

@@ -1,4 +1,4 @@
-"""Labs and AESM import and work where there is less than Linux has: no fcntl, no UNIX sockets, no user numbers."""
+"""Labs, AESM, the emulated platform and `up` work where there is no fcntl, no UNIX socket and no user number."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ for name in ("geteuid", "getuid", "fork", "chown"):
 for name in ("start_unix_server", "open_unix_connection"):
     delattr(asyncio, name)
 
-import sgxkit.aesm, sgxkit.lab
-for package in (sgxkit.aesm, sgxkit.lab):
+import sgxkit.aesm, sgxkit.emulator, sgxkit.lab, sgxkit.sample, sgxkit.up
+for package in (sgxkit.aesm, sgxkit.emulator, sgxkit.lab, sgxkit.sample, sgxkit.up):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-import sgxkit.cli.lab, sgxkit.cli.aesm
+import sgxkit.cli.lab, sgxkit.cli.aesm, sgxkit.cli.up
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,17 @@ with serve.serving("one", folder=folder) as served:
     client = AesmClient(served.aesm, timeout=10)
     client.initialise(client.select_key())
     print(client.quote_size(client.select_key()) > 4000)
+
+from sgxkit.dcap import Policy
+from types import SimpleNamespace
+from sgxkit.up import choice
+from sgxkit.up.surroundings import temporary_lab
+from sgxkit.up.walk import Findings, walk
+choice.sys = SimpleNamespace(platform="darwin")
+assert not choice.choose("either").hardware
+with temporary_lab() as around:
+    assert isinstance(around.aesm, TcpAddress)
+    print([result.error for result in walk(around, Policy(), Findings())])
 """
 
 
@@ -62,4 +73,4 @@ def test_without_what_only_linux_has(tmp_path: Path) -> None:
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     assert outcome.stderr == ""
-    assert outcome.stdout == "this system has no UNIX sockets\nTrue\n"
+    assert outcome.stdout == "this system has no UNIX sockets\nTrue\n" + str([None] * 8) + "\n"

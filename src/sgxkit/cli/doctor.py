@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgxkit.host.checks.check import Verdict
     from sgxkit.host.facts import Facts
     from sgxkit.host.remedies.remedy import Remedy
-    from sgxkit.host.report import Diagnosis, Finding
+    from sgxkit.host.report import Diagnosis, Finding, Kind
     from sgxkit.host.tree import Line
 
 ProfileName = Literal["run", "attest", "oasis-node", "gramine", "kubernetes-node", "vm-host"]
@@ -172,6 +172,17 @@ def captured(source: Path, facts: Facts) -> Message:
     )
 
 
+def print_causes(diagnosis: Diagnosis) -> None:
+    """Print what is missing, or could not be told, with the remedies."""
+    from sgxkit.host.report import Kind
+
+    printer = _Printer(diagnosis, verbose=False, stderr=False)
+    for kind in (Kind.MISSING, Kind.UNKNOWN):
+        if diagnosis.of_kind(kind):
+            printer.findings(kind)
+            printer.console.print()
+
+
 class _Printer:
     """Prints one diagnosis for people."""
 
@@ -189,7 +200,7 @@ class _Printer:
     def print(self, source: Path | None) -> None:
         from sgxkit.host.report import Kind
         from sgxkit.host.tree import lines
-        from sgxkit.host.wording import HEADINGS, conclusion
+        from sgxkit.host.wording import conclusion
 
         if source is not None:
             self.console.print(self.plain(output.say(captured(source, self.diagnosis.facts)), "dim"))
@@ -199,15 +210,19 @@ class _Printer:
             if self.verbose and line.check is not None:
                 self.grounds(line.depth, self.diagnosis.verdicts[line.check])
         for kind in Kind:
-            findings = self.diagnosis.of_kind(kind)
-            if findings:
+            if self.diagnosis.of_kind(kind):
                 self.console.print()
-                self.console.print(self.plain(output.say(HEADINGS[kind]), "bold"))
-            for number, finding in enumerate(findings, 1):
-                self.finding(number, finding)
+                self.findings(kind)
         self.console.print()
         style = {0: "bold green", 1: "bold red", 2: "bold magenta"}[self.diagnosis.readiness.value]
         self.console.print(self.plain(output.say(conclusion(self.diagnosis)), style))
+
+    def findings(self, kind: Kind) -> None:
+        from sgxkit.host.wording import HEADINGS
+
+        self.console.print(self.plain(output.say(HEADINGS[kind]), "bold"))
+        for number, finding in enumerate(self.diagnosis.of_kind(kind), 1):
+            self.finding(number, finding)
 
     def headline(self) -> str:
         summary = self.diagnosis.summary

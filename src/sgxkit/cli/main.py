@@ -27,6 +27,7 @@ from sgxkit.cli import (
     quote,
     quote_verify,
     setup,
+    up,
 )
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
@@ -77,6 +78,7 @@ aesm.register(app)
 lab.register(app)
 k8s.register(app)
 setup.register(app)
+up.register(app)
 
 
 def _report(error: SgxkitError, *, as_json: bool) -> None:

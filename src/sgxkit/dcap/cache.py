@@ -9,7 +9,6 @@ a forged one a refusal. The folder is its owner's alone, or it is not used.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from sgxkit.dcap.json_fields import as_object, string
 from sgxkit.dcap.signed_json import parse_strict_json
 from sgxkit.dcap.transport import Note
 from sgxkit.errors import FormatError, InputError
+from sgxkit.file_lock import try_lock
 from sgxkit.messages import msg
 
 MAX_ENTRIES = 256
@@ -35,6 +35,8 @@ MAX_ENTRIES = 256
 _FORMAT = "sgxkit-collateral-cache"
 _VERSION = "1"
 _LOCKS = 16
+# Not every system has these.
+_GUARDED = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 _LOCK_POLL = 0.05
 _ABANDONED = 24 * 3600.0
 
@@ -96,7 +98,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ, *, root: bool | No
     """
     if chosen := environment.get("SGXKIT_CACHE_DIR"):
         return Path(chosen)
-    if os.geteuid() == 0 if root is None else root:
+    if (hasattr(os, "geteuid") and os.geteuid() == 0) if root is None else root:
         return Path("/var/cache/sgxkit/collateral")
     base = Path(environment.get("XDG_CACHE_HOME", ""))
     try:
@@ -209,18 +211,13 @@ def locked(folder: Path, key: CacheKey, *, seconds: float) -> Iterator[None]:
 
 def _acquire(descriptor: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise CacheBusyError(
-                    msg("another process has been fetching collateral for {seconds} seconds", seconds=f"{seconds:g}"),
-                    hint=msg("try again later, or with --no-cache"),
-                ) from None
-            time.sleep(_LOCK_POLL)
-        else:
-            return
+    while not try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            raise CacheBusyError(
+                msg("another process has been fetching collateral for {seconds} seconds", seconds=f"{seconds:g}"),
+                hint=msg("try again later, or with --no-cache"),
+            )
+        time.sleep(_LOCK_POLL)
 
 
 def make_folder(folder: Path) -> None:
@@ -233,15 +230,18 @@ def check_folder(folder: Path) -> None:
     """Raise `PermissionError` for a folder that others can write to, `FileNotFoundError` for none.
 
     Whoever else can write to it could put back collateral that is in force and older than the last revocation.
+    A system without user numbers is not asked.
     """
     status = folder.stat()
+    if not hasattr(os, "geteuid"):
+        return
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise PermissionError(f"{folder} belongs to another user, or others can write to it")
 
 
 def _open(path: Path, flags: int) -> int:
     # Not through a symbolic link, and without waiting where somebody put a pipe.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | _GUARDED, 0o600)
 
 
 def _read(path: Path) -> CacheEntry:

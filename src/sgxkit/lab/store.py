@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from sgxkit.dcap.trust import anchor_from_pem
 from sgxkit.errors import FormatError, InputError, SgxkitError
+from sgxkit.file_lock import try_lock
 from sgxkit.lab.authority import SEED_SIZE, Lab
 from sgxkit.lab.certificates import derive
 from sgxkit.lab.world import World, world_from_json, world_to_json
@@ -223,33 +223,10 @@ def locked(path: Path, seconds: float, otherwise: SgxkitError) -> Iterator[None]
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + seconds
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() >= deadline:
                 raise otherwise
             time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
-
-
-if sys.platform == "win32":
-
-    def _try_lock(descriptor: int) -> bool:
-        import msvcrt  # noqa: PLC0415 - Windows only
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-
-    def _try_lock(descriptor: int) -> bool:
-        import fcntl  # noqa: PLC0415 - not on Windows
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

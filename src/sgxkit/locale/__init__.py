@@ -30,6 +30,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_processor,
         zh_sdk,
         zh_setup,
+        zh_up,
     )
 
     return {
@@ -47,4 +48,5 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_processor.CATALOG,
         **zh_sdk.CATALOG,
         **zh_setup.CATALOG,
+        **zh_up.CATALOG,
     }
