@@ -15,6 +15,7 @@ from sgxkit.errors import InputError
 from sgxkit.messages import msg
 
 if TYPE_CHECKING:
+    from sgxkit.kubernetes.cross_check import CrossCheck
     from sgxkit.kubernetes.device_plugin import PluginSettings
     from sgxkit.kubernetes.devices import Resource
 
@@ -85,6 +86,17 @@ def device_plugin(
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=0.02, max=60, help="Between two looks.")
     ] = 0.5,
+    cross_check: Annotated[
+        Path | None,
+        typer.Option(
+            "--cross-check",
+            metavar="SOCKET",
+            help="The kubelet's pod-resources socket: find pods that run without the device they asked for.",
+        ),
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NAME", envvar="NODE_NAME", help="This node, for --cross-check.")
+    ] = None,
     http: Annotated[
         str | None, typer.Option("--http", metavar="HOST:PORT", help="Serve /healthz, /readyz and /metrics there.")
     ] = None,
@@ -126,10 +138,30 @@ def device_plugin(
 
             stack.enter_context(emulated_platform(lab, emulated.absolute()))
         log_to_stderr()
-        asyncio.run(_serve(resources, chosen, http))
+        checking = None if cross_check is None else _cross_check(cross_check, node, resources)
+        asyncio.run(_serve(resources, chosen, http, checking))
 
 
-async def _serve(resources: tuple[Resource, ...], chosen: PluginSettings, http: str | None) -> None:
+def _cross_check(socket: Path, node: str | None, resources: tuple[Resource, ...]) -> CrossCheck:
+    from sgxkit.kubernetes.api_server import ApiServer
+    from sgxkit.kubernetes.credentials import find_credentials
+    from sgxkit.kubernetes.cross_check import CrossCheck
+
+    if node is None:
+        raise InputError(
+            msg("which node this is must be said"), hint=msg("give --node, or NODE_NAME in the environment")
+        )
+    server = ApiServer(find_credentials())
+    return CrossCheck(
+        socket,
+        lambda: server.items("/api/v1/pods", fieldSelector=f"spec.nodeName={node}"),
+        tuple(one.name for one in resources),
+    )
+
+
+async def _serve(
+    resources: tuple[Resource, ...], chosen: PluginSettings, http: str | None, checking: CrossCheck | None
+) -> None:
     import asyncio
 
     from sgxkit.cli.k8s import stopped_by_signals
@@ -137,7 +169,7 @@ async def _serve(resources: tuple[Resource, ...], chosen: PluginSettings, http: 
     from sgxkit.kubernetes.endpoint import parse_listen_address, serving
     from sgxkit.kubernetes.plugin_metrics import plugin_responder
 
-    plugin = DevicePlugin(resources, chosen)
+    plugin = DevicePlugin(resources, chosen, checking)
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(asyncio.get_running_loop(), plugin.stop))
         if http is not None:

@@ -7,17 +7,14 @@ the file declares, so the lowest version is declared that has what is used: 0.5.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from sgxkit.errors import HostError
 from sgxkit.kubernetes.devices import Resource
-from sgxkit.messages import msg
+from sgxkit.kubernetes.whole_file import write_public
 
 CDI_FOLDER = Path("/var/run/cdi")
 VENDOR, CLASS = "sgxkit.dev", "sgx"
-_MODE = 0o644
 
 
 def qualified_name(resource: Resource) -> str:
@@ -61,15 +58,5 @@ def write_cdi(
 ) -> Path:
     """Write the specification file, which appears whole; raises HostError where it cannot be written."""
     path = folder / f"{VENDOR}-{CLASS}.json"
-    temporary = folder / f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(cdi_document(resources, additional_gids), indent=2) + "\n")
-        temporary.chmod(_MODE)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise HostError(
-            msg("{path} cannot be written: {reason}", path=path, reason=error.strerror or error)
-        ) from error
+    write_public(path, json.dumps(cdi_document(resources, additional_gids), indent=2) + "\n")
     return path

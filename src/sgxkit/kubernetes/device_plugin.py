@@ -23,6 +23,7 @@ import grpc.aio
 from sgxkit.aesm.address import MAX_SOCKET_PATH
 from sgxkit.errors import InputError
 from sgxkit.kubernetes.cdi import write_cdi
+from sgxkit.kubernetes.cross_check import CrossCheck
 from sgxkit.kubernetes.device_plugin_api import (
     KUBELET_SOCKET,
     PLUGIN_FOLDER,
@@ -74,7 +75,9 @@ class PluginSettings:
 class DevicePlugin:
     """Serves resources to the kubelet until it is stopped."""
 
-    def __init__(self, resources: tuple[Resource, ...], settings: PluginSettings) -> None:
+    def __init__(
+        self, resources: tuple[Resource, ...], settings: PluginSettings, cross_check: CrossCheck | None = None
+    ) -> None:
         for resource in resources:
             longest = settings.folder / f"{socket_stem(resource)}12345678.sock"
             if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
@@ -85,6 +88,7 @@ class DevicePlugin:
         sizes = epc_by_numa_node(settings.view)
         self._settings = settings
         self._stopping = asyncio.Event()
+        self.cross_check = cross_check
         self.parts = tuple(
             _ResourcePlugin(
                 DevicePluginService(
@@ -105,7 +109,10 @@ class DevicePlugin:
         if self._settings.cdi is not None:
             resources = [part.service.resource for part in self.parts]
             write_cdi(resources, self._settings.cdi, self._settings.cdi_gids)
-        await asyncio.gather(*(part.run() for part in self.parts))
+        jobs = [part.run() for part in self.parts]
+        if self.cross_check is not None:
+            jobs.append(self.cross_check.run(self._stopping))
+        await asyncio.gather(*jobs)
 
     def unready_because(self) -> Message | None:
         """Why the plugin does not serve everything now: the kubelet must watch each resource."""

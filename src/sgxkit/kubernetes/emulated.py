@@ -7,7 +7,6 @@ made with and verified by. The lab's secrets stay in its own folder, which no po
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from sgxkit.aesm.address import parse_address
 from sgxkit.dcap.collateral import export_bundle
 from sgxkit.errors import HostError
 from sgxkit.kubernetes.devices import AESM_SOCKET
+from sgxkit.kubernetes.whole_file import write_public
 from sgxkit.lab import publication
 from sgxkit.lab.serve import serving
 from sgxkit.lab.store import create_lab, lab_names, load_lab, root_certificate
@@ -24,7 +24,7 @@ from sgxkit.lab.world import new_world
 from sgxkit.messages import msg
 
 ROOT_CERTIFICATE, COLLATERAL = "root.pem", "collateral.json"
-_FOLDER_MODE, _FILE_MODE = 0o755, 0o644
+_FOLDER_MODE = 0o755
 
 
 @contextmanager
@@ -35,21 +35,11 @@ def emulated_platform(lab: str, folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_FOLDER_MODE)
-        _write(folder / ROOT_CERTIFICATE, root_certificate(lab).read_text())
-        _write(folder / COLLATERAL, export_bundle(publication.collateral(load_lab(lab), datetime.now(UTC))))
+        write_public(folder / ROOT_CERTIFICATE, root_certificate(lab).read_text())
+        write_public(folder / COLLATERAL, export_bundle(publication.collateral(load_lab(lab), datetime.now(UTC))))
     except OSError as error:
         raise HostError(
             msg("{path} cannot be written: {reason}", path=error.filename or folder, reason=error.strerror or error)
         ) from error
     with serving(lab, address=parse_address(os.fspath(folder / AESM_SOCKET))):
         yield
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        temporary.write_text(text)
-        temporary.chmod(_FILE_MODE)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

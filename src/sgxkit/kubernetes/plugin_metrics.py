@@ -9,10 +9,8 @@ from sgxkit.kubernetes.endpoint import Question, Reply, health_reply
 from sgxkit.kubernetes.metrics import CONTENT_TYPE, Metric, Sample, exposition
 
 
-def plugin_responder(
-    plugin: DevicePlugin, more: Callable[[], tuple[Metric, ...]] = tuple
-) -> Callable[[Question], Reply]:
-    """Return what answers the questions about `plugin`; `more` are metrics of what runs beside it."""
+def plugin_responder(plugin: DevicePlugin) -> Callable[[Question], Reply]:
+    """Return what answers the questions about `plugin`."""
 
     def respond(question: Question) -> Reply:
         unready = plugin.unready_because()
@@ -22,7 +20,7 @@ def plugin_responder(
         if reply is not None:
             return reply
         if question.path == "/metrics":
-            return Reply(200, exposition((*_metrics(plugin), *more())), CONTENT_TYPE)
+            return Reply(200, exposition(_metrics(plugin)), CONTENT_TYPE)
         return Reply(404)
 
     return respond
@@ -53,3 +51,5 @@ def _metrics(plugin: DevicePlugin) -> Iterator[Metric]:
         ("refused_allocations_total", "Allocations refused.", [one.refused_allocations for one in counts]),
     ):
         yield metric(name, text, list(values), counter=True)
+    if plugin.cross_check is not None:
+        yield from plugin.cross_check.metrics()

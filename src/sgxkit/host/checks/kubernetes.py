@@ -82,7 +82,7 @@ def _judge_node(facts: Facts, _verdicts: Verdicts) -> Verdict:
     return supported(evidence, detail=node.name)
 
 
-def _quantity(text: str) -> int | None:
+def quantity(text: str) -> int | None:
     """A Kubernetes quantity in bytes, as far as extended resources use them (integers and binary suffixes)."""
     if len(text) > 24:
         return None
@@ -106,7 +106,7 @@ def _judge_resources(facts: Facts, _verdicts: Verdicts) -> Verdict:
         Evidence(f"kubernetes.cluster.nodes[{node.name}].allocatable[{name}]", value or "not there")
         for name, value in values.items()
     )
-    if not all(_quantity(value or "0") for value in values.values()):
+    if not all(quantity(value or "0") for value in values.values()):
         return fatal(
             "no-sgx-resources",
             msg("Node {name} offers pods no SGX devices: the device plug-in does not run there.", name=node.name),
@@ -122,7 +122,7 @@ def _judge_epc(facts: Facts, _verdicts: Verdicts) -> Verdict:
         return _NO_NODE
     value = _value(node.allocatable, EPC)
     evidence = (Evidence(f"kubernetes.cluster.nodes[{node.name}].allocatable[{EPC}]", value or "not there"),)
-    if not _quantity(value or "0"):
+    if not quantity(value or "0"):
         return fatal(
             "no-epc-resource",
             msg(
