@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,3 +165,31 @@ def test_writing_takes_no_device_away(option: str, tmp_path: Path) -> None:
     done = shell(f"mkfifo pipe; sgxkit doctor --no-network {option} pipe > shown & wc -c < pipe; wait $!", tmp_path)
     assert int(done.stdout) > 1000
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_who_watches_a_slow_command_sees_that_it_works(tmp_path: Path) -> None:
+    import pty
+
+    silent = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+    terminal, end = pty.openpty()
+    command = ["collateral", "fetch", "--fmspc", "00906ED50000", "--ca", "processor", "--pccs", url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sgxkit", *command, "-o", str(tmp_path / "bundle")],
+        stdout=subprocess.DEVNULL,
+        stderr=end,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(end)
+    shown = b""
+    try:
+        while b"asking" not in shown:
+            assert select.select([terminal], [], [], 30)[0], shown
+            shown += os.read(terminal, 4096)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+        os.close(terminal)
+        silent.close()
+    assert b"Traceback" not in shown

@@ -316,7 +316,7 @@ def quote(
     from sgxkit.lab.store import load_lab, root_certificate
 
     lab = load_lab(name)
-    enclave = _enclave(mrenclave, mrsigner, isvprodid, isvsvn)
+    enclave = described_enclave(mrenclave, mrsigner, isvprodid, isvsvn)
     made = quote_user_data(lab, _user_data(user_data), enclave=enclave, debug=debug_enclave)
     write_output(output_file, made)
     if collateral is not None:
@@ -357,7 +357,8 @@ def _user_data(text: str) -> bytes:
     return data
 
 
-def _enclave(mrenclave: str | None, mrsigner: str | None, isvprodid: int, isvsvn: int) -> SecsIdentity:
+def described_enclave(mrenclave: str | None, mrsigner: str | None, isvprodid: int, isvsvn: int) -> SecsIdentity:
+    """Return the lab's sample enclave with what the options say of it; raises InputError."""
     from dataclasses import replace
 
     from sgxkit.lab.quoting import SAMPLE_ENCLAVE

@@ -26,6 +26,8 @@ from sgxkit.cli import (
     output,
     quote,
     quote_verify,
+    ratls,
+    secrets,
     setup,
     up,
 )
@@ -79,6 +81,8 @@ lab.register(app)
 k8s.register(app)
 setup.register(app)
 up.register(app)
+ratls.register(app)
+secrets.register(app)
 
 
 def _report(error: SgxkitError, *, as_json: bool) -> None:

@@ -6,9 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sgxkit.cli import output
 from sgxkit.messages import Message
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 PATIENCE_SECONDS = 0.5
 _REFRESH_SECONDS = 0.1
@@ -17,22 +21,14 @@ _REFRESH_SECONDS = 0.1
 @contextmanager
 def progress(message: Message) -> Iterator[None]:
     """Show `message` with a spinner while the block runs, once it has run half a second and a person watches."""
-    if not sys.stderr.isatty():
+    with counter(message):
         yield
-        return
-    done = threading.Event()
-    thread = threading.Thread(target=_show, args=(output.say(message), done), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 @contextmanager
 def counter(message: Message) -> Iterator[Callable[[int, int], None]]:
     """As `progress`, and the block is given a function that shows how many things are done, and of how many."""
+    text = output.say(message)
     count = [""]
 
     def tell(done: int, total: int) -> None:
@@ -42,7 +38,9 @@ def counter(message: Message) -> Iterator[Callable[[int, int], None]]:
         yield tell
         return
     done = threading.Event()
-    thread = threading.Thread(target=_show_counting, args=(output.say(message), count, done), daemon=True)
+    # Made here: what the command line chose is not known in another thread.
+    shown = output.console(stderr=True).status(text)
+    thread = threading.Thread(target=_show, args=(shown, text, count, done), daemon=True)
     thread.start()
     try:
         yield tell
@@ -51,16 +49,9 @@ def counter(message: Message) -> Iterator[Callable[[int, int], None]]:
         thread.join()
 
 
-def _show_counting(text: str, count: list[str], done: threading.Event) -> None:
+def _show(shown: Status, text: str, count: list[str], done: threading.Event) -> None:
     if done.wait(PATIENCE_SECONDS):
         return
-    with output.console(stderr=True).status(text) as status:
+    with shown:
         while not done.wait(_REFRESH_SECONDS):
-            status.update(text + count[0])
-
-
-def _show(text: str, done: threading.Event) -> None:
-    if done.wait(PATIENCE_SECONDS):
-        return
-    with output.console(stderr=True).status(text):
-        done.wait()
+            shown.update(text + count[0])

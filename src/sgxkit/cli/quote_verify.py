@@ -137,7 +137,7 @@ def register(app: typer.Typer) -> None:
 
         base = None if policy is None else read_policy_file(policy)
         chosen = policy_from_settings({name: value for name, value in given.items() if value is not None}, base=base)
-        moment = None if at is None else _moment(at)
+        moment = None if at is None else parse_moment(at)
         found, count = _find(quote, index)
         parsed = parse_quote(found.data)
         source = chosen_source(
@@ -155,7 +155,8 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(_show(_Outcome(verification, chosen.policy, found, count, problem, unbound)))
 
 
-def _moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
+    """Read a time of the command line; raises InputError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -233,7 +234,7 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
     problem = outcome.problem
     return verification_document(outcome.verification) | {
         "verdict": outcome.word,
-        "lab": _lab(outcome.verification.trust_anchor),
+        "lab": lab_of(outcome.verification.trust_anchor),
         "envelope": {
             "where": outcome.found.where,
             "kind": outcome.found.envelope.value,
@@ -278,14 +279,14 @@ def _print(outcome: _Outcome) -> None:
 
     console, say = output.console(), output.say
     verification = outcome.verification
-    for line in _identity(verification.quote):
+    for line in identity_lines(verification.quote):
         console.print(line)
     if outcome.found.path or outcome.count > 1:
         console.print(say(msg("found in: {where} ({count} in all)", where=outcome.found.where, count=outcome.count)))
     anchor = verification.trust_anchor
     console.print(say(msg("judged as of {at}, under {anchor}", at=_time(verification.at), anchor=anchor.name)))
     if anchor.point != INTEL_SGX_ROOT_CA.point:
-        console.print(Text(say(_other_root(anchor)), "bold yellow"))
+        console.print(Text(say(other_root(anchor)), "bold yellow"))
     console.print()
 
     glyphs = _GLYPHS if output.draws("✔✘？", console) else _PLAIN
@@ -304,7 +305,7 @@ def _print(outcome: _Outcome) -> None:
         console.print(Text(say(sentence), style))
 
 
-def _lab(anchor: TrustAnchor) -> str | None:
+def lab_of(anchor: TrustAnchor) -> str | None:
     """The name of the reader's own lab that the trust anchor is the root of."""
     from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
     from sgxkit.lab.store import lab_of_root
@@ -317,14 +318,16 @@ def _lab(anchor: TrustAnchor) -> str | None:
         return None  # without a home folder there are no labs of one's own
 
 
-def _other_root(anchor: TrustAnchor) -> Message:
-    lab = _lab(anchor)
+def other_root(anchor: TrustAnchor) -> Message:
+    """Say what a root that is not Intel's is."""
+    lab = lab_of(anchor)
     if lab is not None:
         return msg("this is an emulated platform of lab {name}: it protects nothing", name=lab)
     return msg("this is not Intel's root: the verdict says nothing about real SGX hardware")
 
 
-def _identity(quote: Quote) -> Iterator[str]:
+def identity_lines(quote: Quote) -> Iterator[str]:
+    """Who was quoted, a line each."""
     from sgxkit.isa.report import ReportBody
 
     body = quote.body
@@ -368,7 +371,7 @@ def _conclusion(outcome: _Outcome) -> Iterator[tuple[Message, str]]:
     if outcome.word == "verified":
         yield msg("VERIFIED: genuine, in force, and what the policy asks for"), "bold green"
         if not outcome.policy.asks_whose_code:
-            yield _ANY_CODE, "yellow"
+            yield ANY_CODE, "yellow"
         return
     if outcome.word == "cannot tell":
         error = outcome.problem or verification.error
@@ -392,7 +395,7 @@ def _conclusion(outcome: _Outcome) -> Iterator[tuple[Message, str]]:
             yield msg("hint: {hint}", hint=hint), ""
 
 
-_ANY_CODE = msg(
+ANY_CODE = msg(
     "note: nobody asked which code it runs, so any genuine enclave passes; name what you expect: --mrenclave, "
     "--mrsigner, --mrtd, --rtmr0 to --rtmr3, or a policy file"
 )

@@ -192,11 +192,15 @@ def _generate_hint() -> Message:
 def write_private_key(path: Path, key: rsa.RSAPrivateKey, password: bytes | None = None) -> None:
     """Write a key to a new file that only its owner may read; InputError where it exists or cannot be written."""
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    write_key_file(path, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
+
+
+def write_key_file(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner may read; InputError where it exists or cannot be written."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(content)
     except FileExistsError as error:
         raise InputError(
             msg("{path} exists already, and a key is never overwritten", path=path), hint=msg("name a new file")

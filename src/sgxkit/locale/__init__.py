@@ -31,6 +31,7 @@ def catalog(language: str) -> Mapping[str, str]:
         zh_sdk,
         zh_setup,
         zh_up,
+        zh_verifier,
     )
 
     return {
@@ -49,4 +50,5 @@ def catalog(language: str) -> Mapping[str, str]:
         **zh_sdk.CATALOG,
         **zh_setup.CATALOG,
         **zh_up.CATALOG,
+        **zh_verifier.CATALOG,
     }
