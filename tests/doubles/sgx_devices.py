@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from sgxkit.kubernetes.devices import HostView
 
+needs_exec_dev = pytest.mark.skipif(
+    bool(os.statvfs("/dev").f_flag & os.ST_NOEXEC), reason="this machine's /dev is mounted noexec"
+)
 NULL_NUMBER = "1:3\n"
 
 
