@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sgxkit.host.facts import Facts
+    from sgxkit.host.setup.actions import Action
     from sgxkit.host.setup.observed import Observed
     from sgxkit.host.setup.options import Options
     from sgxkit.host.setup.plan import Plan
     from sgxkit.host.setup.step import Step
+    from sgxkit.host.setup.target import Target
 
 setup_app = typer.Typer(
     name="setup",
@@ -123,6 +126,229 @@ def plan(
     raise typer.Exit(1 if made.ended and made.steps[-1].by_person else 0)
 
 
+@command(setup_app, "apply")
+def apply_(
+    *,
+    profile: ProfileOption = "run",
+    aesm: AesmOption = None,
+    pccs: PccsOption = None,
+    driver: DriverOption = "auto",
+    no_reboot: NoRebootOption = False,
+    user: UserOption = None,
+    repo_url: RepoUrlOption = None,
+    repo_key: RepoKeyOption = None,
+    repo_fingerprint: RepoFingerprintOption = None,
+    aesm_image: ImageOption = None,
+    root: RootOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Do what the plan says, step by step, and judge the host afterwards.
+
+    Each step is written to a journal on the host before it begins, so that it can be taken back, and so that a run
+    that was cut short goes on when it is started again. After a reboot, start it again.
+
+    Exit code: 0 done and ready, 1 a step failed or more is missing, 2 could not tell, 3 wrong use.
+    """
+    from sgxkit.host.setup.apply import apply, recover
+    from sgxkit.host.setup.journal import open_journal
+
+    options = options_from(
+        profile=profile,
+        aesm=aesm,
+        pccs=pccs,
+        driver=driver,
+        no_reboot=no_reboot,
+        users=user,
+        repo_url=repo_url,
+        repo_key=repo_key,
+        repo_fingerprint=repo_fingerprint,
+        aesm_image=aesm_image,
+    )
+    target = target_from(root)
+    with open_journal(target) as journal:
+        recover(target, journal)
+        made, seen, _ = planned(options, root, None)
+        if not settings().json:
+            print_plan(made, seen)
+        if made.changes and not yes:
+            _ask(msg("Do these {count} steps?", count=len(made.changes)))
+        applied = apply(target, journal, made, _Progress())
+    if applied.rebooting:
+        _say(msg("The host reboots; start the same command again afterwards."))
+        raise typer.Exit(0)
+    _conclude(options, root, applied.done, [step.id for step in applied.person])
+
+
+def _conclude(options: Options, root: Path | None, done: tuple[str, ...], person: list[str]) -> None:
+    """Judge the host by the doctor, and say how it stands."""
+    from sgxkit.cli.progress import progress
+    from sgxkit.host.collect import collect_facts
+    from sgxkit.host.profiles import PROFILES
+    from sgxkit.host.report import diagnose
+    from sgxkit.host.wording import conclusion
+
+    readiness, sentence = 0, msg("Done.")
+    judged = root is None and options.purpose.doctor is not None
+    if judged and options.purpose.doctor is not None:
+        with progress(msg("Reading this host ...")):
+            diagnosis = diagnose(collect_facts(), PROFILES[options.purpose.doctor])
+        readiness, sentence = diagnosis.readiness.value, conclusion(diagnosis)
+    code = readiness or (1 if person else 0)
+    if settings().json:
+        output.print_json(
+            {"done": list(done), "by_person": person, "readiness": readiness if judged else None, "exit_code": code}
+        )
+    else:
+        if person:
+            _say(msg("Left for a person: {steps}.", steps=", ".join(person)), "yellow")
+        _say(sentence, "bold green" if code == 0 else "bold red")
+    raise typer.Exit(code)
+
+
+@command(setup_app, "undo")
+def undo_(
+    *,
+    root: RootOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Take back what the journal says was done, the last first, and nothing else.
+
+    Exit code: 0 all of it, 1 something had to stay and is named, 3 wrong use.
+    """
+    from sgxkit.host.setup.apply import undo
+    from sgxkit.host.setup.journal import open_journal
+
+    target = target_from(root)
+    with open_journal(target) as journal:
+        entries = journal.entries()
+        if not entries:
+            if settings().json:
+                output.print_json({"undone": [], "stayed": []})
+            else:
+                _say(msg("There is nothing to take back."))
+            return
+        if not settings().json:
+            for entry in reversed(entries):
+                _print_entry(entry.number, entry.step, entry.action)
+        if not yes:
+            _ask(msg("Take these {count} steps back?", count=len(entries)))
+        undone = undo(target, journal, _Progress())
+    if settings().json:
+        stayed = [{"step": step, "why": str(why)} for step, why in undone.stayed]
+        output.print_json({"undone": list(undone.steps), "stayed": stayed})
+    else:
+        for step, why in undone.stayed:
+            _say(msg("{step}: {why}", step=step, why=why), "yellow")
+        _say(
+            msg("Taken back: {count} steps.", count=len(undone.steps)), "bold green" if not undone.stayed else "bold"
+        )
+    raise typer.Exit(1 if undone.stayed else 0)
+
+
+@command(setup_app, "status")
+def status_(*, root: RootOption = None) -> None:
+    """Show what was done to this host, and what has changed since.
+
+    Exit code: 0 everything holds, 1 something drifted or is unfinished, 3 wrong use.
+    """
+    from datetime import UTC, datetime
+
+    from sgxkit.errors import SetupError
+    from sgxkit.host.setup.actions import action_to_json
+    from sgxkit.host.setup.apply import status
+    from sgxkit.host.setup.journal import read_journal
+
+    if os.geteuid() != 0:
+        raise SetupError(msg("only root may read the journal"), hint=msg("run it with sudo"))
+    target = target_from(root)
+    standings = status(target, read_journal(target))
+    bad = any(standing.state in ("drifted", "unfinished") for standing in standings)
+    if settings().json:
+        output.print_json(
+            {
+                "steps": [
+                    {
+                        "number": standing.entry.number,
+                        "id": standing.entry.step,
+                        "state": standing.state,
+                        "time": datetime.fromtimestamp(standing.entry.time, UTC).isoformat(),
+                        "action": action_to_json(standing.entry.action),
+                    }
+                    for standing in standings
+                ]
+            }
+        )
+    elif not standings:
+        _say(msg("Nothing was done to this host."))
+    for standing in standings if not settings().json else ():
+        style = {"holds": "green", "drifted": "red", "unfinished": "red"}.get(standing.state, "dim")
+        _print_entry(
+            standing.entry.number, standing.entry.step, standing.entry.action, _STATES[standing.state], style
+        )
+    raise typer.Exit(1 if bad else 0)
+
+
+_STATES = {
+    "holds": msg("holds"),
+    "drifted": msg("drifted"),
+    "unfinished": msg("unfinished"),
+    "unknown": msg("cannot be seen"),
+}
+
+
+def _print_entry(number: int, name: str, action: Action, state: Message | None = None, style: str = "") -> None:
+    from rich.text import Text
+
+    from sgxkit.host.setup.change import change
+    from sgxkit.host.setup.observed import Observed
+
+    shown = Text(f"{number:3}. {output.say(change(action, Observed()))}")
+    shown.append(f"  {output.printable(name)}", "dim")
+    if state is not None:
+        shown.append(f"  {output.say(state)}", style)
+    output.console().print(shown)
+
+
+class _Progress:
+    """Tells of each step on standard error."""
+
+    def begin(self, number: int, total: int, step: Step) -> None:
+        from sgxkit.host.setup.change import change
+        from sgxkit.host.setup.observed import Observed
+
+        line = f"[{number}/{total}] {output.say(change(step.action, Observed()))}"
+        output.console(stderr=True).print(line, markup=False)
+
+    def done(self, seconds: float) -> None:
+        _line(output.console(stderr=True), msg("done in {seconds:.1f} s", seconds=seconds), "dim", indent=8)
+
+    def held(self) -> None:
+        _line(output.console(stderr=True), msg("holds already"), "dim", indent=8)
+
+
+def _say(sentence: Message, style: str = "") -> None:
+    _line(output.console(stderr=settings().json), sentence, style)
+
+
+def _ask(question: Message) -> None:
+    """Ask, and stop unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise InputError(msg("there is nobody to ask"), hint=msg("give --yes to do it without asking"))
+    if not typer.confirm(output.say(question), default=False, err=True):
+        raise typer.Abort
+
+
+def target_from(root: Path | None) -> Target:
+    """The host of --root, or this one."""
+    from sgxkit.host.setup.target import Target
+
+    if root is None:
+        return Target()
+    if not root.is_dir():
+        raise InputError(msg("{path} is no folder", path=root))
+    return Target(root.resolve())
+
+
 def options_from(
     *,
     profile: ProfileName,
@@ -175,10 +401,10 @@ def planned(options: Options, root: Path | None, facts_file: Path | None) -> tup
     from sgxkit.cli.progress import progress
     from sgxkit.host.collect import collect_facts, load_facts
     from sgxkit.host.facts import MAX_DOCUMENT
+    from sgxkit.host.setup.journal import read_journal
     from sgxkit.host.setup.look import observe
     from sgxkit.host.setup.observed import from_facts
     from sgxkit.host.setup.plan import make_plan
-    from sgxkit.host.setup.target import Target
 
     if facts_file is not None:
         if root is not None:
@@ -186,15 +412,15 @@ def planned(options: Options, root: Path | None, facts_file: Path | None) -> tup
         facts = load_facts(read_input(facts_file, MAX_DOCUMENT))
         seen = from_facts(facts)
         return make_plan(facts, options, seen), seen, facts
-    if root is not None and not root.is_dir():
-        raise InputError(msg("{path} is no folder", path=root))
+    target = target_from(root)
     with progress(msg("Reading this host ...")):
-        target = Target() if root is None else Target(root.resolve())
         if not target.live:
             options = replace(options, reboot=False)
         facts = collect_facts(root=None if target.live else target.root)
-        seen = observe(target, facts, options)
-    return make_plan(facts, options, seen), seen, facts
+        journal = read_journal(target) if os.geteuid() == 0 else None
+        seen = observe(target, facts, options, rebooted=None if journal is None else journal.rebooted())
+    due = frozenset[str]() if journal is None else journal.due
+    return make_plan(facts, options, seen, due=due), seen, facts
 
 
 def print_plan(made: Plan, seen: Observed) -> None:

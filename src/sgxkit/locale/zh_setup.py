@@ -209,4 +209,51 @@ CATALOG: dict[str, str] = {
     "--repo-fingerprint must be the 40 or 64 hexadecimal digits of a whole fingerprint": (
         "--repo-fingerprint 必须是完整指纹的 40 或 64 位十六进制数字"
     ),
+    "drifted": "已偏离",
+    "unfinished": "未完成",
+    "cannot be seen": "无法看出",
+    "Done.": "完成。",
+    "The host reboots; start the same command again afterwards.": "主机正在重启；之后请再次运行同一命令。",
+    "Taken back: {count} steps.": "已撤销 {count} 个步骤。",
+    "only root may read the journal": "只有 root 可以读取操作日志",
+    "done in {seconds:.1f} s": "完成，用时 {seconds:.1f} 秒",
+    "holds already": "已经具备",
+    "there is nobody to ask": "无人可以询问",
+    "Do these {count} steps?": "执行这 {count} 个步骤？",
+    "Left for a person: {steps}.": "留待人工完成：{steps}。",
+    "Take these {count} steps back?": "撤销这 {count} 个步骤？",
+    "{step}: {why}": "{step}：{why}",
+    "run it with sudo": "请用 sudo 运行",
+    "Nothing was done to this host.": "未对本机做过任何操作。",
+    "give --yes to do it without asking": "加上 --yes 即可不经询问执行",
+    "There is nothing to take back.": "没有可撤销的操作。",
+    "It was done by sgxkit.": "由 sgxkit 完成。",
+    "{path} stays: it was changed since": "{path} 保留：此后已被修改",
+    "group {group} stays: {users} joined it since": "组 {group} 保留：此后 {users} 加入了该组",
+    "the key at {url} is not the trusted one: {found} instead of {fingerprint}": (
+        "{url} 处的密钥不是受信任的密钥：得到 {found}，应为 {fingerprint}"
+    ),
+    "{url} is no OpenPGP key": "{url} 不是 OpenPGP 密钥",
+    "somebody may have replaced it; if the owner did, name the new one yourself": (
+        "它可能被人替换；若是所有者更换的，请自行指定新的密钥"
+    ),
+    "{url} does not exist": "{url} 不存在",
+    "{url} cannot be fetched: {reason}": "无法获取 {url}：{reason}",
+    "{url} has no folder {name}": "{url} 中没有目录 {name}",
+    "a mirror can be named with --repo-url, --repo-key and --repo-fingerprint": (
+        "可以用 --repo-url、--repo-key 和 --repo-fingerprint 指定镜像"
+    ),
+    "{url} is larger than {limit} bytes": "{url} 大于 {limit} 字节",
+    "installing {names} would remove {removed}": "安装 {names} 会卸载 {removed}",
+    "remove them yourself first if that is what you want": "如果这正是你想要的，请先自行卸载",
+    "step {step} was done, but its effect does not show": "步骤 {step} 已执行，但看不到其效果",
+    "step {step} is for a person": "步骤 {step} 需人工完成",
+    "`systemctl status` or the log of the unit may say why": "`systemctl status` 或该单元的日志可能说明原因",
+    "the journal is damaged: {problem}": "操作日志已损坏：{problem}",
+    "only root may change this host": "只有 root 可以更改本机",
+    "the journal has lost the content {name}": "操作日志丢失了内容 {name}",
+    "the journal in {folder} was written by another version of sgxkit": "{folder} 中的操作日志由另一版本的 sgxkit 写成",
+    "another sgxkit works on this host": "另一个 sgxkit 正在本机上工作",
+    "use that version to take its steps back": "请用该版本撤销其步骤",
+    "wait until it has ended": "请等它结束",
 }

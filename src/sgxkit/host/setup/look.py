@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 from sgxkit.host.facts import Facts
@@ -30,7 +31,7 @@ from sgxkit.host.setup.actions import (
 )
 from sgxkit.host.setup.observed import Observed, SeenFile, from_facts
 from sgxkit.host.setup.options import Options
-from sgxkit.host.setup.plan import TIME_UNITS, wanted
+from sgxkit.host.setup.plan import TIME_PACKAGES, TIME_UNITS, wanted
 from sgxkit.host.setup.software_steps import QCNL
 from sgxkit.host.setup.target import Target
 
@@ -64,7 +65,7 @@ def look(target: Target, actions: Iterable[Action], before: Observed) -> Observe
             if isinstance(action, InstallPackages | InstallKernel | RemovePackages)
             for name in action.names
         }
-        packages = {name: installed.get(name) for name in {*names, *packages, "chrony"}}
+        packages = {name: installed.get(name) for name in {*names, *packages, *TIME_PACKAGES}}
     groups = dict(before.groups)
     for action in actions:
         if isinstance(action, AddGroup | AddUserToGroup):
@@ -150,8 +151,15 @@ def _lines(target: Target, path: str) -> list[str]:
 def is_enabled(target: Target, unit: str) -> bool:
     """Whether a link in /etc/systemd/system pulls the unit in at boot (systemd.unit(5))."""
     folder = target.path("/etc/systemd/system")
-    found = (*folder.glob(f"*.wants/{unit}"), *folder.glob(f"*.requires/{unit}"))
-    return any(link.is_symlink() for link in found)
+    pulling = (entry for entry in _entries(folder) if entry.suffix in (".wants", ".requires"))
+    return any((entry / unit).is_symlink() for entry in pulling)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def is_active(target: Target, unit: str) -> bool:
@@ -169,10 +177,7 @@ def mounts(target: Target) -> dict[str, tuple[str, ...]]:
 
 def kernels(target: Target) -> tuple[str, ...]:
     """Releases of the kernels that are installed."""
-    try:
-        return tuple(sorted(entry.name for entry in target.path("/lib/modules").iterdir()))
-    except OSError:
-        return ()
+    return tuple(sorted(entry.name for entry in _entries(target.path("/lib/modules"))))
 
 
 def efi_variable(target: Target, action: WriteEfiVariable) -> bytes | None:

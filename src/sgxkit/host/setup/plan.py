@@ -13,7 +13,7 @@ from sgxkit.errors import FormatError, InputError
 from sgxkit.host.checks.check import Verdicts
 from sgxkit.host.checks.evidence import known
 from sgxkit.host.checks.registry import judge
-from sgxkit.host.facts import Facts, Unread
+from sgxkit.host.facts import Facts
 from sgxkit.host.remedies import surroundings
 from sgxkit.host.remedies.distribution import Distribution, distribution
 from sgxkit.host.setup.actions import (
@@ -40,6 +40,7 @@ TIME_UNITS = (
     "ntpsec.service",
     "openntpd.service",
 )
+TIME_PACKAGES = ("chrony", "systemd-timesyncd", "ntpsec", "openntpd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def make_plan(
         if step.ends:
             break
     ended = bool(steps) and steps[-1].ends
-    if not ended and options.reboot and any(step.reboot for step in steps) and not _reboots(steps):
+    pending = any(step.reboot for step in steps) or seen.rebooted is False
+    if not ended and options.reboot and pending and not _reboots(steps):
         steps.append(
             Step("reboot", Reboot(), msg("Some of these steps take effect at the next boot."), risks=(_INTERRUPTS,))
         )
@@ -154,10 +156,9 @@ def clock_steps(facts: Facts, distro: Distribution, seen: Observed) -> Iterator[
     why = msg("Enclaves and certificates need the right time; more than half a second off stops an Oasis node.")
     if any(seen.enabled.get(unit) and seen.active.get(unit, True) for unit in TIME_UNITS):
         return
-    if isinstance(facts.services.units, Unread) and not seen.enabled and seen.packages.get("chrony") is not None:
-        return
     unit = known(facts.services.unit("systemd-timesyncd.service"))
-    if unit is not None and unit.load_state == "loaded":
+    installed = seen.packages.get("systemd-timesyncd") is not None
+    if installed or (unit is not None and unit.load_state == "loaded"):
         yield Step("clock.enable", EnableUnit("systemd-timesyncd.service"), why)
         return
     if distro.packager == "none":
