@@ -82,6 +82,34 @@ def test_a_key_kept_elsewhere_signs_in_two_steps(folder: Path, key: Path, capsys
     assert (folder / "app.sig").read_bytes() == expected
 
 
+def test_what_was_signed_is_shown_locked_and_compared(
+    folder: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pal_of = ("--libpal", "libpal.so")
+    assert document(capsys, *SIGN, "--key", key)[0] == 0
+    code, said = document(capsys, "inspect", "app.manifest.sgx", *pal_of, "--svg", "map.svg")
+    assert (code, said["max_threads"], said["refused"]) == (0, 4, [])
+    assert said["sigstruct"]["enclavehash"] == said["mrenclave"]
+    assert said["mrenclave"] in (folder / "map.svg").read_text()
+    assert document(capsys, "lock", "app.manifest.sgx", *pal_of)[0] == 0
+    assert document(capsys, "lock", "app.manifest.sgx", *pal_of, "--check", "app.lock.json")[1]["same"]
+
+    (folder / "app/main").write_bytes(b"another")
+    assert document(capsys, *SIGN, "--key", key, "-s", "other.sig")[0] == 0
+    code, said = document(capsys, "lock", "app.manifest.sgx", *pal_of, "--check", "app.lock.json")
+    assert code == 1
+    assert [(each["what"], each["name"]) for each in said["differences"]] == [
+        ("trusted file", "file:app/link"),
+        ("trusted file", "file:app/main"),
+    ]
+    done = command("diff", "app.lock.json", "app.manifest.sgx", *pal_of)
+    assert done.returncode == 1
+    assert "the trusted file file:app/main differs" in done.stdout
+    code, said = document(capsys, "inspect", "app.manifest.sgx", *pal_of)
+    assert code == 1
+    assert "SGX_INVALID_MEASUREMENT" in said["refused"][0]
+
+
 def test_what_is_wrong_is_told_with_line_and_key(folder: Path, key: Path) -> None:
     (folder / "app.manifest").write_text(manifest_text('sgx.enclave_size = "300M"\nsgx.debug = 1'))
     done = command("check", "app.manifest")

@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from sgxkit.cli import output
+from sgxkit.cli import gramine_build, output
+from sgxkit.cli.gramine_build import GramineOption, LibpalOption, find_libpal
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import counter, progress
 from sgxkit.errors import InputError
@@ -29,14 +30,6 @@ gramine_app = typer.Typer(
     help="Manifests of Gramine: check, render, measure, sign and compare them.",
 )
 
-GramineOption = Annotated[
-    Path | None,
-    typer.Option("--gramine", help="Where Gramine is installed [default: found].", metavar="FOLDER"),
-]
-LibpalOption = Annotated[
-    Path | None,
-    typer.Option("--libpal", "-l", help="The PAL that is measured [default: Gramine's].", metavar="FILE"),
-]
 DefineOption = Annotated[
     list[str] | None,
     typer.Option("--define", "-D", help="A name for the template, and its value.", metavar="NAME=VALUE"),
@@ -59,6 +52,7 @@ def register(app: typer.Typer) -> None:
     command(gramine_app, "check")(check)
     command(gramine_app, "render")(render)
     command(gramine_app, "sign")(sign)
+    gramine_build.register(gramine_app)
 
 
 def check(
@@ -289,12 +283,10 @@ def _manifest_text(path: Path) -> tuple[str, str]:
 
 
 def _installation_and_pal(gramine: Path | None, libpal: Path | None) -> tuple[Installation, Path]:
-    from sgxkit.gramine.installation import USUAL_FOLDERS, Installation, find_installation, require_installation
+    from sgxkit.gramine.installation import USUAL_FOLDERS, Installation, find_installation
 
-    if libpal is None:
-        installation = require_installation(gramine)
-        return installation, installation.libpal
-    return find_installation(gramine) or Installation(USUAL_FOLDERS[0]), libpal
+    pal = find_libpal(gramine, libpal)
+    return find_installation(gramine) or Installation(USUAL_FOLDERS[0]), pal
 
 
 def _definitions(given: list[str] | None) -> dict[str, object]:

@@ -102,11 +102,11 @@ def image_of_signed(text: bytes, file: str, libpal: bytes) -> tuple[dict[str, An
     """Lay out the enclave of a ``.manifest.sgx``; ManifestError where it is none that could be signed."""
     said = decode(text, file)
     manifest = parse(said, file)
-    errors = [finding for finding in with_lines(check(manifest), said) if finding.is_error]
-    missing = with_defaults(manifest, Path("/"))
+    findings = with_lines(check(manifest), said)
+    errors = [finding for finding in findings if finding.is_error and not _is_unknown_key(finding)]
     if errors:
         raise ManifestError(file, errors)
-    return manifest, enclave_image(enclave_settings(missing), text, libpal)
+    return manifest, enclave_image(enclave_settings(with_defaults(manifest, Path("/"))), text, libpal)
 
 
 def read_manifest(path: Path) -> str:

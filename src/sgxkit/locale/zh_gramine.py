@@ -118,4 +118,12 @@ CATALOG: dict[str, str] = {
     "{uri} is in sgx.trusted_files with two hashes, {first} and {second}": "{uri} 在 sgx.trusted_files 中有两个哈希：{first} 和 {second}",
     "leave out the one that is not the file's": "请去掉与文件不符的那一个",
     "{path} is left out: {reason}": "略过 {path}：{reason}",
+    "this is no JSON": "这不是 JSON",
+    "this is no lock of a Gramine build": "这不是 Gramine 构建的 lock",
+    "the PAL is another build": "PAL 是另一次构建的",
+    "the key {name} differs": "键 {name} 不同",
+    "the trusted file {name} differs": "可信文件 {name} 不同",
+    "the same keys stand in another order, from {name} on": "键相同，但从 {name} 起顺序不同",
+    "the same trusted files stand in another order, from {name} on": "可信文件相同，但从 {name} 起顺序不同",
+    "the same keys are written differently (spaces, comments, quotes)": "键相同，但写法不同（空格、注释、引号）",
 }
