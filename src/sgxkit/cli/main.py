@@ -17,6 +17,7 @@ from sgxkit import __version__
 from sgxkit.cli import (
     aesm,
     collateral,
+    diagnose,
     doctor,
     enclave,
     gramine,
@@ -71,6 +72,7 @@ def root(
 
 
 doctor.register(app)
+diagnose.register(app)
 quote.register(app)
 quote_verify.register(app)
 collateral.register(app)
