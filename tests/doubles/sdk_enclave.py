@@ -8,6 +8,8 @@ from sgxkit.isa.attributes import Attributes
 from sgxkit.isa.sigstruct import Sigstruct
 
 MAGIC = 0x86A80294635D0E4C
+TEMPLATE = (72, 64 + 1808 + 32)
+"""Size and offset of the TCS template in `metadata`."""
 CODE, DATA = bytes(range(1, 201)), b"data" * 30
 
 
@@ -47,8 +49,8 @@ def group(entries: int, times: int, step: int) -> bytes:
     return struct.pack("<HHIQ16x", 0x1009, entries, times, step)
 
 
-def tcs_template() -> bytes:
-    return struct.pack("<QQQIIQQQQII", 0, 0, 0x1000, 0, 2, 0x123, 0, 0x4000, 0x5000, 0xFFF, 0xFFF)
+def tcs_template(oentry: int = 0x123, ofsbase: int = 0x4000, ogsbase: int = 0x5000) -> bytes:
+    return struct.pack("<QQQIIQQQQII", 0, 0, 0x1000, 0, 2, oentry, 0, ofsbase, ogsbase, 0xFFF, 0xFFF)
 
 
 def metadata(
@@ -59,10 +61,15 @@ def metadata(
     patches: tuple[tuple[int, bytes], ...] = (),
     elrange: tuple[int, int, int] | None = None,
     sigstruct: Sigstruct | None = None,
+    tcs: bytes | None = None,
+    policy: int = 1,
 ) -> bytes:
-    """Metadata of an enclave with a heap, and twice a guard page, a stack, a TCS and an SSA."""
-    tail = tcs_template()
-    start = 64 + 1808 + 32
+    """Metadata of an enclave with a heap, and twice a guard page, a stack, a TCS and an SSA.
+
+    `layout` is another layout; its TCS has the template `tcs` at `TEMPLATE`.
+    """
+    tail = tcs or tcs_template()
+    start = TEMPLATE[1]
     if layout is None:
         layout = b"".join(
             (
@@ -86,7 +93,7 @@ def metadata(
     directories.append((0, 0))
     tail += bytes(-len(tail) % 4)
     total = start + len(tail)
-    head = struct.pack("<QIIIIIIIIQQQ", MAGIC, version[1], version[0], total, 1, 1, 832, 0, 1, size, 4, 3)
+    head = struct.pack("<QIIIIIIIIQQQ", MAGIC, version[1], version[0], total, policy, 1, 832, 0, 1, size, 4, 3)
     css = (sigstruct or blank_sigstruct()).to_bytes()
     return head + css + b"".join(struct.pack("<II", *d) for d in directories) + tail
 

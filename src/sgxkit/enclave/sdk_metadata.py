@@ -130,11 +130,16 @@ class Elrange:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """One version's metadata. `offset` is where it stands in the file."""
+    """One version's metadata.
+
+    offset          where it stands in the file.
+    bound_threads   whether a thread of the caller keeps its TCS (tcs_policy).
+    """
 
     offset: int
     version: tuple[int, int]
     size: int
+    bound_threads: bool
     ssa_frame_size: int
     miscselect: int
     enclave_size: int
@@ -231,6 +236,7 @@ class _Reader:
             self.offset,
             version,
             size,
+            policy == 0,
             frames,
             miscselect,
             enclave_size,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+from doubles.compiled_enclave import EDL, compiled_enclave
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sdk-enclaves.md"
 _EXAMPLE = re.compile(
@@ -17,7 +20,13 @@ EXAMPLES = {found["name"]: (found["code"], found["output"]) for found in _EXAMPL
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
-def test_an_example_prints_what_is_said(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_prints_what_is_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name != "interface":
+        compiled_enclave(tmp_path)
+        shutil.copy(EDL, tmp_path)
+        monkeypatch.chdir(tmp_path)
     code, output = EXAMPLES[name]
     exec(compile(code, f"{DOCUMENT.name}:{name}", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out == output
