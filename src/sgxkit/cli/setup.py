@@ -99,6 +99,12 @@ def plan(
         Path | None,
         typer.Option("--facts", metavar="FILE", help="Plan for captured facts, not for this host."),
     ] = None,
+    export: Annotated[
+        Literal["ansible", "shell", "cloud-init"] | None,
+        typer.Option(
+            "--export", help="Write the plan as a playbook, a script or a cloud-config that needs no sgxkit."
+        ),
+    ] = None,
 ) -> None:
     """Show what would be done, in order, with why, the exact change and the risks. Nothing is changed.
 
@@ -106,6 +112,8 @@ def plan(
     """
     from sgxkit.host.setup.document import plan_document
 
+    if export is not None and settings().json:
+        raise InputError(msg("{first} and {second} exclude each other", first="--export", second="--json"))
     options = options_from(
         profile=profile,
         aesm=aesm,
@@ -119,7 +127,11 @@ def plan(
         aesm_image=aesm_image,
     )
     made, seen, _ = planned(options, root, facts)
-    if settings().json:
+    if export is not None:
+        from sgxkit.host.setup.export import EXPORTS
+
+        sys.stdout.write(EXPORTS[export](made))
+    elif settings().json:
         output.print_json(plan_document(made, seen, version=__version__))
     else:
         print_plan(made, seen)
