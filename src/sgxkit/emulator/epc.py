@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sgxkit.emulator.chunk import CHUNK_SIZE, Chunk
 from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageType
 
 _NO_PERMISSIONS = PageFlags(0)
@@ -42,6 +43,9 @@ class Epc:
     """One EPC section: `size` bytes of pages from physical address `base`, all free at first.
 
     Only pages that were written take memory.
+
+    generation        how often an EPCM entry has changed: translations from before may be wrong.
+    code_generation   how often one that can be executed has, or what it holds.
     """
 
     def __init__(self, base: int, size: int) -> None:
@@ -49,8 +53,9 @@ class Epc:
             raise ValueError("an EPC section is whole pages")
         self.base = base
         self.size = size
+        self.generation = self.code_generation = 0
         self._entries: dict[int, EpcmEntry] = {}
-        self._contents: dict[int, bytes] = {}
+        self._chunks: dict[int, Chunk] = {}
 
     def __contains__(self, address: int) -> bool:
         """Whether `address` is in the EPC."""
@@ -62,30 +67,52 @@ class Epc:
 
     def set_entry(self, address: int, entry: EpcmEntry) -> None:
         """Replace the EPCM entry of the page that `address` is in."""
-        self._entries[self._page(address)] = entry
+        page = self._page(address)
+        old = self._entries.get(page, FREE)
+        self._entries[page] = entry
+        self._changed(old.permissions | entry.permissions)
 
     def free(self, address: int) -> None:
         """Make the page that `address` is in free; its contents are gone."""
         page = self._page(address)
-        self._entries.pop(page, None)
-        self._contents.pop(page, None)
+        self._changed(self._entries.pop(page, FREE).permissions)
+        index, start = divmod(page - self.base, CHUNK_SIZE)
+        if index in self._chunks:
+            self._chunks[index].view[start : start + PAGE_SIZE] = bytes(PAGE_SIZE)
+
+    def chunk(self, index: int) -> Chunk:
+        """The memory behind the section's bytes from `index * CHUNK_SIZE`."""
+        found = self._chunks.get(index)
+        if found is None:
+            found = self._chunks[index] = Chunk()
+        return found
 
     def read(self, address: int, size: int) -> bytes:
         """Read within one page, past all protection: for the processor itself."""
-        page, start = self._page(address), address % PAGE_SIZE
-        if start + size > PAGE_SIZE:
-            raise ValueError("reads past the end of the page")
-        return self._contents.get(page, bytes(PAGE_SIZE))[start : start + size]
+        view, start = self._at(address, size)
+        return bytes(view[start : start + size])
 
     def write(self, address: int, data: bytes) -> None:
         """Write within one page, past all protection: for the processor itself."""
-        page, start = self._page(address), address % PAGE_SIZE
-        if start + len(data) > PAGE_SIZE:
-            raise ValueError("writes past the end of the page")
-        old = self._contents.get(page, bytes(PAGE_SIZE))
-        self._contents[page] = old[:start] + data + old[start + len(data) :]
+        view, start = self._at(address, len(data))
+        view[start : start + len(data)] = data
+        entry = self._entries.get(address & -PAGE_SIZE)
+        if entry is not None and PageFlags.X in entry.permissions:
+            self.code_generation += 1
+
+    def _at(self, address: int, size: int) -> tuple[memoryview, int]:
+        self._page(address)
+        if address % PAGE_SIZE + size > PAGE_SIZE:
+            raise ValueError("goes past the end of the page")
+        index, start = divmod(address - self.base, CHUNK_SIZE)
+        return self.chunk(index).view, start
+
+    def _changed(self, permissions: PageFlags) -> None:
+        self.generation += 1
+        if PageFlags.X in permissions:
+            self.code_generation += 1
 
     def _page(self, address: int) -> int:
-        if address not in self:
+        if not self.base <= address < self.base + self.size:
             raise ValueError(f"{address:#x} is not in the EPC")
         return address & -PAGE_SIZE

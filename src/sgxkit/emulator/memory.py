@@ -1,15 +1,17 @@
-"""Ordinary memory, as far as leaf functions read their operands from it."""
+"""Ordinary memory: leaf functions read their operands from it, enclaves share it with their caller."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from sgxkit.emulator.chunk import CHUNK_SIZE, Chunk
 from sgxkit.emulator.faults import PageFault, PageFaultCode
 from sgxkit.isa.page import PAGE_SIZE
 from sgxkit.messages import msg
 
 _ALLOCATED = 0x1000_0000_0000
 """Where `SparseMemory.allocate` begins: far from the addresses that tests and documents choose by hand."""
+_ZEROS = bytes(PAGE_SIZE)
 
 
 class Memory(Protocol):
@@ -19,17 +21,24 @@ class Memory(Protocol):
 
 
 class SparseMemory:
-    """Memory in which only the pages that were written exist; implements `enclave.platform.OutsideMemory`."""
+    """Memory in which only the pages that were written exist; implements `enclave.platform.OutsideMemory`.
+
+    generation   how often a page ceased to exist.
+    """
 
     def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
+        self._frames: dict[int, int] = {}
+        self._chunks: list[Chunk] = []
+        self._unused: list[int] = []
         self._allocated: dict[int, int] = {}
         self._next = _ALLOCATED
+        self.generation = 0
 
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes of zeros on pages of their own, with a page that is not there behind."""
         address, pages = self._next, max(1, -(-size // PAGE_SIZE))
-        self.write(address, bytes(pages * PAGE_SIZE))
+        for page in range(pages):
+            self._new_frame(address + page * PAGE_SIZE)
         self._allocated[address] = pages
         self._next += (pages + 1) * PAGE_SIZE
         return address
@@ -37,24 +46,51 @@ class SparseMemory:
     def free(self, address: int) -> None:
         """Unmap what `allocate` returned."""
         for page in range(self._allocated.pop(address)):
-            del self._pages[address + page * PAGE_SIZE]
+            self._unused.append(self._frames.pop(address + page * PAGE_SIZE))
+        self.generation += 1
+
+    def frame(self, page: int) -> int:
+        """Where the page at `page` is in all chunks put end to end; raises PageFault where there is none."""
+        frame = self._frames.get(page)
+        if frame is None:
+            raise PageFault(page, msg("nothing is mapped there"), PageFaultCode(0))
+        return frame
+
+    def chunk(self, index: int) -> Chunk:
+        """The memory behind frames from `index * CHUNK_SIZE`."""
+        return self._chunks[index]
 
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes; raises PageFault where a page was never written."""
         parts = []
         while size:
             page, start = address & -PAGE_SIZE, address % PAGE_SIZE
-            if page not in self._pages:
+            if page not in self._frames:
                 raise PageFault(address, msg("nothing is mapped there"), PageFaultCode(0))
-            part = self._pages[page][start : start + size]
+            part = bytes(self._page(page)[start : start + size])
             parts.append(part)
             address, size = address + len(part), size - len(part)
         return b"".join(parts)
 
     def write(self, address: int, data: bytes) -> None:
         """Write `data`, mapping pages of zeros where there were none."""
-        while data:
-            page, start = address & -PAGE_SIZE, address % PAGE_SIZE
-            part = data[: PAGE_SIZE - start]
-            self._pages.setdefault(page, bytearray(PAGE_SIZE))[start : start + len(part)] = part
-            address, data = address + len(part), data[len(part) :]
+        done = 0
+        while done < len(data):
+            page, start = (address + done) & -PAGE_SIZE, (address + done) % PAGE_SIZE
+            if page not in self._frames:
+                self._new_frame(page)
+            part = data[done : done + PAGE_SIZE - start]
+            self._page(page)[start : start + len(part)] = part
+            done += len(part)
+
+    def _page(self, page: int) -> memoryview:
+        index, start = divmod(self._frames[page], CHUNK_SIZE)
+        return self._chunks[index].view[start : start + PAGE_SIZE]
+
+    def _new_frame(self, page: int) -> None:
+        if not self._unused:
+            first = len(self._chunks) * CHUNK_SIZE
+            self._chunks.append(Chunk())
+            self._unused.extend(range(first + CHUNK_SIZE - PAGE_SIZE, first - PAGE_SIZE, -PAGE_SIZE))
+        self._frames[page] = self._unused.pop()
+        self._page(page)[:] = _ZEROS

@@ -113,7 +113,7 @@ class EmulatedPlatform:
     processor: Processor
     name: str
     memory: SparseMemory = field(default_factory=SparseMemory)
-    instructions: int = 100_000_000
+    instructions: int | None = None
     seconds: float = 60.0
     next_base: int = _ELRANGES
 

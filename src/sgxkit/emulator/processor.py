@@ -18,6 +18,7 @@ from sgxkit.emulator.epc import Epc, EpcmEntry
 from sgxkit.emulator.faults import GeneralProtectionFault, PageFault
 from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.keys import PKCS1_PADDING, SecsIdentity
+from sgxkit.emulator.turns import Turns
 from sgxkit.errors import FormatError
 from sgxkit.isa.cpuid import CpuidRegisters, EpcProtection, EpcSection, EpcType
 from sgxkit.isa.leaf import Encls, Enclu
@@ -88,6 +89,7 @@ class Processor:
     launch_key_hash   IA32_SGXLEPUBKEYHASH; write it with `write_launch_key_hash`.
     enclaves          by the EPC address of their SECS.
     inside            logical processors that execute an enclave.
+    turns             who uses all this: hold it around leaf functions while other threads execute enclaves.
     """
 
     fuses: Fuses
@@ -97,6 +99,7 @@ class Processor:
     enclaves: dict[int, SecsState] = field(default_factory=dict)
     inside: set[LogicalProcessor] = field(default_factory=set)
     next_eid: int = 0
+    turns: Turns = field(default_factory=Turns)
 
     def cpuid(self) -> dict[tuple[int, int], CpuidRegisters]:
         """CPUID leaf 12H."""

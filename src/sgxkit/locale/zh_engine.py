@@ -8,5 +8,5 @@ CATALOG: dict[str, str] = {
     "the enclave needs XFRM {xfrm}; its code can be run with 3 only (x87 and SSE)": "该 enclave 需要 XFRM {xfrm}；其代码只能以 3（x87 和 SSE）运行",
     "the enclave has no page at {address}": "enclave 在 {address} 处没有页面",
     "the enclave is in production mode: its memory cannot be read": "该 enclave 处于生产模式：其内存不可读取",
-    "sign it with an XFRM of 3": "请以 XFRM 为 3 签名",
+    "sign it with an XFRM of 3, or with an XFRM mask that allows it": "请以 XFRM 为 3 签名，或使用允许 XFRM 为 3 的掩码签名",
 }

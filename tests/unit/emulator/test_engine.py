@@ -81,7 +81,7 @@ class Enclave:
         system.add(EXTRA, data=bytes([0x55]) * PAGE_SIZE)
         assert system.init(sigstruct_for(system.measurement, miscselect=miscselect)) is Status.SGX_SUCCESS
         self.loaded = LoadedEnclave(system.processor, system.secs, system.pages, (TCS, SECOND_TCS))
-        self.engine = Engine(self.loaded)
+        self.engine = Engine(self.loaded, instructions=1_000_000)
 
     def memory(self, address: int, size: int) -> bytes:
         return self.os.processor.epc.read(self.os.pages[address & -PAGE_SIZE] + address % PAGE_SIZE, size)
@@ -425,7 +425,7 @@ def test_time_is_limited() -> None:
 
 def test_ctrl_c_interrupts_the_enclave_too() -> None:
     class Impatient(SparseMemory):
-        def read(self, address: int, size: int) -> bytes:
+        def frame(self, page: int) -> int:
             raise KeyboardInterrupt
 
     enclave = Enclave()
