@@ -17,7 +17,7 @@ from sgxkit.cli import output
 from sgxkit.cli.aesm import AddressOption
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import progress
-from sgxkit.errors import HostError, InputError
+from sgxkit.errors import InputError
 from sgxkit.messages import Message, msg
 
 if TYPE_CHECKING:
@@ -129,8 +129,20 @@ class _Run:
     def surround_hardware(
         self, aesm: str | None, pcs: str | None, pccs: str | None, trusted_root: Path | None
     ) -> None:
-        del aesm, pcs, pccs, trusted_root
-        raise HostError(msg("SGX hardware is not supported yet"))
+        from sgxkit.aesm.address import AESMD_SOCKET, UnixAddress, parse_address
+        from sgxkit.cli.collateral import chosen_source
+        from sgxkit.dcap.policy_file import read_trust_anchor
+        from sgxkit.up.surroundings import hardware
+        from sgxkit.up.walk import Step, StepResult
+
+        begin = time.perf_counter()
+        address = UnixAddress(AESMD_SOCKET) if aesm is None else parse_address(aesm)
+        anchor = self.policy.trust_anchor if trusted_root is None else read_trust_anchor(trusted_root)
+        source = chosen_source(
+            bundle=None, pcs=pcs, pccs=pccs, root_crl=None, ca_file=None, insecure=False, offline=False
+        )
+        self.surroundings = hardware(address, source, anchor)
+        self.done(StepResult(Step.SURROUND, time.perf_counter() - begin, self.surroundings.described))
 
     def surround_emulated(self, stack: ExitStack, lab: str | None, *, keep: bool) -> None:
         from sgxkit.up.surroundings import DEFAULT_LAB, kept_lab, named_lab, temporary_lab

@@ -15,6 +15,7 @@ from sgxkit.aesm.address import Address, UnixAddress, parse_address
 from sgxkit.dcap import pcs
 from sgxkit.dcap.sources import CollateralSource, ServiceSource
 from sgxkit.dcap.trust import TrustAnchor, anchor_from_pem
+from sgxkit.driver.platform import KernelPlatform
 from sgxkit.enclave.platform import Platform
 from sgxkit.errors import InputError
 from sgxkit.lab.daemon import Announcement, find_server, only_server, start_server
@@ -46,6 +47,24 @@ class Surroundings:
     lab: str | None
     described: tuple[Message, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def hardware(aesm: Address, collateral: CollateralSource, trust_anchor: TrustAnchor) -> Surroundings:
+    """The SGX of this computer, with this AESM daemon, this collateral and this root; raises HostError."""
+    platform = KernelPlatform()
+    info = platform.info
+    epc = msg("unknown EPC") if info.epc_size is None else msg("{size} MiB of EPC", size=info.epc_size >> 20)
+    return Surroundings(
+        platform=platform,
+        aesm=aesm,
+        collateral=collateral,
+        trust_anchor=trust_anchor,
+        lab=None,
+        described=(
+            msg("{name}: {epc}{sgx2}", name=info.name, epc=epc, sgx2=", SGX2" if info.sgx2 else ""),
+            msg("AESM {aesm}", aesm=aesm),
+        ),
+    )
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""What the kernel's refusals mean, and what to do about them (docs/reference/host.md, 1.7)."""
+
+from __future__ import annotations
+
+import errno
+
+from sgxkit.errors import HostError
+from sgxkit.messages import Message, msg
+
+_DOCTOR = msg("`sgxkit doctor` says what is missing")
+
+
+def no_device() -> HostError:
+    """None of the devices is there."""
+    return HostError(msg("there is no SGX device on this computer"), hint=_DOCTOR)
+
+
+def device_problem(path: str, error: OSError) -> HostError:
+    """A device that cannot be opened."""
+    hints = {
+        errno.EACCES: msg("it belongs to a group, often sgx or sgx_prv: be a member of it, and log in again"),
+        errno.EPERM: msg("a container must be given the device: --device {path}", path=path),
+        errno.ENODEV: _DOCTOR,
+        errno.ENXIO: _DOCTOR,
+        errno.EBUSY: msg("another program has it to itself"),
+    }
+    return HostError(
+        msg("{path} cannot be opened: {reason}", path=path, reason=error.strerror),
+        hint=hints.get(error.errno or 0, _DOCTOR),
+    )
+
+
+def create_problem(error: OSError) -> HostError:
+    """ECREATE."""
+    hints = {
+        errno.EIO: msg("the processor does not accept the enclave's size, ATTRIBUTES, XFRM or MISCSELECT"),
+        errno.EINVAL: msg("the kernel does not accept the enclave's size, ATTRIBUTES or XFRM"),
+        errno.ENOMEM: _EPC,
+    }
+    return _refused("ECREATE", error, hints)
+
+
+def add_problem(error: OSError) -> HostError:
+    """EADD and EEXTEND."""
+    hints = {
+        errno.EACCES: msg("pages with code must come from memory that may be executed"),
+        errno.EIO: msg("the machine slept, or lost its enclave memory otherwise: create the enclave again"),
+        errno.ENOMEM: _EPC,
+    }
+    return _refused("EADD", error, hints)
+
+
+def init_problem(error: OSError) -> HostError:
+    """EINIT."""
+    hints = {
+        errno.EPERM: msg(
+            "the processor refused SIGSTRUCT: `sgxkit enclave verify` tells whether it is for this image"
+        ),
+        errno.EACCES: msg("ATTRIBUTES.PROVISIONKEY needs /dev/sgx_provision, which belongs to the group sgx_prv"),
+        errno.EIO: msg("the machine slept, or lost its enclave memory otherwise: create the enclave again"),
+    }
+    return _refused("EINIT", error, hints)
+
+
+def map_problem(error: OSError, device: str) -> HostError:
+    """Mapping pages of the enclave."""
+    hints = {
+        errno.EPERM: msg("{folder} is mounted with noexec: mount -o remount,exec {folder}", folder="/dev"),
+        errno.EACCES: msg("the pages have fewer permissions, or this process has READ_IMPLIES_EXEC"),
+        errno.ENOMEM: msg("there is no room in the address space: see `ulimit -v` and vm.max_map_count"),
+    }
+    return HostError(
+        msg("pages of {path} cannot be mapped: {reason}", path=device, reason=error.strerror),
+        hint=hints.get(error.errno or 0, _DOCTOR),
+    )
+
+
+def change_problem(what: str, error: OSError, result: int) -> HostError:
+    """A change of pages of an enclave at work; `result` is the leaf function's status."""
+    hints = {
+        errno.ENOTTY: msg("this kernel has no such call: Linux 6.0 or newer has it"),
+        errno.ENODEV: msg("the processor has no SGX2"),
+        errno.EINVAL: msg("the pages are not of the kind or state for this, or the enclave is not initialized"),
+        errno.EFAULT: msg("the processor refused with status {status}", status=result),
+        errno.EPERM: msg("the enclave must accept the change first (EACCEPT)"),
+    }
+    return _refused(what, error, hints)
+
+
+_EPC = msg("there is no free enclave memory (EPC): end other enclaves")
+
+
+def _refused(what: str, error: OSError, hints: dict[int, Message]) -> HostError:
+    return HostError(
+        msg("{step} was refused: {reason}", step=what, reason=error.strerror),
+        hint=hints.get(error.errno or 0, _DOCTOR),
+    )
