@@ -33,10 +33,12 @@ up: $(READY)
 	@echo 'sgxkit is installed: $(BIN)/sgxkit --help'
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope tests/unit
+	$(BIN)/python -m pytest tests/system
 
 test-all: $(READY)
-	$(BIN)/python -m pytest --exhaustive
+	$(BIN)/python -m pytest -n auto --dist loadscope --exhaustive tests/unit
+	$(BIN)/python -m pytest --exhaustive tests/system
 
 lint: $(READY)
 	$(BIN)/ruff format --check

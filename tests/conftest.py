@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +26,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("exhaustive"):
             item.add_marker(pytest.mark.skip(reason="exhaustive: make test-all"))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    # Quotes and keys are made anew in each process; tests that run in several must have the same names in all.
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A folder with a short path: that of a UNIX socket has at most 107 bytes, and `tmp_path` may be long."""
+    with tempfile.TemporaryDirectory(prefix="s-") as folder:
+        yield Path(folder)

@@ -155,7 +155,9 @@ class TestOpenEnclave:
     def test_report_with_padding_after_it(self) -> None:
         assert only(open_enclave_report(QUOTE) + bytes(50)).data == QUOTE
 
-    @pytest.mark.parametrize("size", [0, len(QUOTE) - 3, len(QUOTE) + 1, 2**64 - 1])
+    @pytest.mark.parametrize(
+        "size", [0, len(QUOTE) - 3, len(QUOTE) + 1, 2**64 - 1], ids=["none", "short", "long", "largest"]
+    )
     def test_a_size_that_does_not_fit_is_refused(self, size: int) -> None:
         with pytest.raises(FormatError, match="announced") as caught:
             find_quotes(open_enclave_report(QUOTE, size=size))

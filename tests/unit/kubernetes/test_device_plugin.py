@@ -39,8 +39,8 @@ async def running(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "k"
+def folder(socket_folder: Path) -> Path:
+    return socket_folder / "k"
 
 
 @pytest.fixture
