@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.add_typer(gramine_app)
     command(gramine_app, "check")(check)
+    command(gramine_app, "doctor")(doctor)
     command(gramine_app, "render")(render)
     command(gramine_app, "sign")(sign)
     gramine_build.register(gramine_app)
@@ -67,27 +68,30 @@ def check(
     Exit code: 0 no errors, 1 errors, 3 bad input.
     """
     from sgxkit.gramine.check import check as check_manifest
-    from sgxkit.gramine.check import check_text, parse, with_lines
-    from sgxkit.gramine.finding import ManifestError
-    from sgxkit.gramine.installation import USUAL_FOLDERS, Installation, find_installation
-    from sgxkit.gramine.manifest import with_defaults
-    from sgxkit.gramine.template import in_template, is_template, render_template
 
-    name, text = _manifest_text(file)
-    if is_template(name, text):
-        installation = find_installation(gramine) or Installation(USUAL_FOLDERS[0])
-        try:
-            rendered = render_template(
-                text, _definitions(define), file=name, installation=installation, python=python
-            )
-            manifest = with_defaults(parse(rendered, name), installation.libos)
-            findings = in_template(with_lines(check_manifest(manifest), rendered), text, rendered)
-        except ManifestError as problem:
-            findings = list(problem.findings)
-    else:
-        findings = check_text(text, name)
+    name, findings = _examined(file, define, gramine, python, check_manifest)
     _report_findings(name, findings)
     if any(finding.is_error for finding in findings):
+        raise typer.Exit(EXIT_NO)
+
+
+def doctor(
+    file: Annotated[Path, typer.Argument(help="A manifest or a template; - for standard input.")],
+    *,
+    define: DefineOption = None,
+    gramine: GramineOption = None,
+    python: PythonOption = None,
+) -> None:
+    """Say what a manifest does wrong or unsafely, or will not do for long, and what to write instead.
+
+    Exit code: 0 nothing, 1 something, 3 bad input.
+    """
+    from sgxkit.gramine.advice import advice
+    from sgxkit.gramine.check import check as check_manifest
+
+    name, findings = _examined(file, define, gramine, python, lambda each: [*check_manifest(each), *advice(each)])
+    _report_findings(name, findings)
+    if findings:
         raise typer.Exit(EXIT_NO)
 
 
@@ -280,6 +284,32 @@ def _manifest_text(path: Path) -> tuple[str, str]:
 
     name = "standard input" if str(path) == "-" else str(path)
     return name, decode(read_input(path, MAX_MANIFEST_SIZE), name)
+
+
+def _examined(
+    file: Path,
+    define: list[str] | None,
+    gramine: Path | None,
+    python: Path | None,
+    examine: Callable[[dict[str, Any]], list[Finding]],
+) -> tuple[str, list[Finding]]:
+    """Find what `examine` finds in a manifest or a template; returned are its name, and the findings with lines."""
+    from sgxkit.gramine.check import parse, with_lines
+    from sgxkit.gramine.finding import ManifestError
+    from sgxkit.gramine.installation import USUAL_FOLDERS, Installation, find_installation
+    from sgxkit.gramine.manifest import with_entrypoint
+    from sgxkit.gramine.template import in_template, is_template, render_template
+
+    name, text = _manifest_text(file)
+    try:
+        if not is_template(name, text):
+            return name, with_lines(examine(parse(text, name)), text)
+        installation = find_installation(gramine) or Installation(USUAL_FOLDERS[0])
+        rendered = render_template(text, _definitions(define), file=name, installation=installation, python=python)
+        manifest = with_entrypoint(parse(rendered, name), installation.libos)
+        return name, in_template(with_lines(examine(manifest), rendered), text, rendered)
+    except ManifestError as problem:
+        return name, list(problem.findings)
 
 
 def _installation_and_pal(gramine: Path | None, libpal: Path | None) -> tuple[Installation, Path]:

@@ -44,6 +44,12 @@ def with_defaults(manifest: dict[str, Any], libos: Path) -> dict[str, Any]:
             sgx["trusted_files"] = [
                 {"uri": entry} if isinstance(entry, str) else entry for entry in sgx["trusted_files"]
             ]
+    return with_entrypoint(added, libos)
+
+
+def with_entrypoint(manifest: dict[str, Any], libos: Path) -> dict[str, Any]:
+    """Add `loader.entrypoint.uri` where it is not there: the one key that must be there and that no template has."""
+    added = {**manifest}
     loader = added.setdefault("loader", {})
     if isinstance(loader, dict):
         loader = added["loader"] = {**loader}
