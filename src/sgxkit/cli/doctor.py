@@ -119,6 +119,7 @@ def _run(
     from sgxkit.cli.progress import progress
     from sgxkit.host.collect import collect_facts, load_facts
     from sgxkit.host.facts import MAX_DOCUMENT
+    from sgxkit.host.launch_test import with_launch_test
     from sgxkit.host.profiles import PROFILES
     from sgxkit.host.report import diagnose, document
 
@@ -132,7 +133,7 @@ def _run(
         facts = load_facts(source)
     else:
         with progress(msg("Reading this host ...")):
-            facts = collect_facts(timeout, network)
+            facts = with_launch_test(collect_facts(timeout, network), timeout)
     diagnosis = diagnose(facts, PROFILES[profile])
     _write_files(diagnosis, html, export)
     if settings().json:

@@ -7,15 +7,27 @@ import errno
 from sgxkit.errors import HostError
 from sgxkit.messages import Message, msg
 
+
+class DriverError(HostError):
+    """The kernel's refusal: which step it refused (open, ECREATE, EADD, EINIT, mmap, ...), and its error number."""
+
+    code = "driver"
+
+    def __init__(self, step: str, error: OSError | None, message: Message, hint: Message) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.errno = None if error is None else error.errno
+
+
 _DOCTOR = msg("`sgxkit doctor` says what is missing")
 
 
-def no_device() -> HostError:
+def no_device() -> DriverError:
     """None of the devices is there."""
-    return HostError(msg("there is no SGX device on this computer"), hint=_DOCTOR)
+    return DriverError("open", None, msg("there is no SGX device on this computer"), _DOCTOR)
 
 
-def device_problem(path: str, error: OSError) -> HostError:
+def device_problem(path: str, error: OSError) -> DriverError:
     """A device that cannot be opened."""
     hints = {
         errno.EACCES: msg("it belongs to a group, often sgx or sgx_prv: be a member of it, and log in again"),
@@ -24,13 +36,11 @@ def device_problem(path: str, error: OSError) -> HostError:
         errno.ENXIO: _DOCTOR,
         errno.EBUSY: msg("another program has it to itself"),
     }
-    return HostError(
-        msg("{path} cannot be opened: {reason}", path=path, reason=error.strerror),
-        hint=hints.get(error.errno or 0, _DOCTOR),
-    )
+    message = msg("{path} cannot be opened: {reason}", path=path, reason=error.strerror)
+    return DriverError("open", error, message, hints.get(error.errno or 0, _DOCTOR))
 
 
-def create_problem(error: OSError) -> HostError:
+def create_problem(error: OSError) -> DriverError:
     """ECREATE."""
     hints = {
         errno.EIO: msg("the processor does not accept the enclave's size, ATTRIBUTES, XFRM or MISCSELECT"),
@@ -40,7 +50,7 @@ def create_problem(error: OSError) -> HostError:
     return _refused("ECREATE", error, hints)
 
 
-def add_problem(error: OSError) -> HostError:
+def add_problem(error: OSError) -> DriverError:
     """EADD and EEXTEND."""
     hints = {
         errno.EACCES: msg("pages with code must come from memory that may be executed"),
@@ -50,7 +60,7 @@ def add_problem(error: OSError) -> HostError:
     return _refused("EADD", error, hints)
 
 
-def init_problem(error: OSError) -> HostError:
+def init_problem(error: OSError) -> DriverError:
     """EINIT."""
     hints = {
         errno.EPERM: msg(
@@ -62,20 +72,18 @@ def init_problem(error: OSError) -> HostError:
     return _refused("EINIT", error, hints)
 
 
-def map_problem(error: OSError, device: str) -> HostError:
+def map_problem(error: OSError, device: str) -> DriverError:
     """Mapping pages of the enclave."""
     hints = {
         errno.EPERM: msg("{folder} is mounted with noexec: mount -o remount,exec {folder}", folder="/dev"),
         errno.EACCES: msg("the pages have fewer permissions, or this process has READ_IMPLIES_EXEC"),
         errno.ENOMEM: msg("there is no room in the address space: see `ulimit -v` and vm.max_map_count"),
     }
-    return HostError(
-        msg("pages of {path} cannot be mapped: {reason}", path=device, reason=error.strerror),
-        hint=hints.get(error.errno or 0, _DOCTOR),
-    )
+    message = msg("pages of {path} cannot be mapped: {reason}", path=device, reason=error.strerror)
+    return DriverError("mmap", error, message, hints.get(error.errno or 0, _DOCTOR))
 
 
-def change_problem(what: str, error: OSError, result: int) -> HostError:
+def change_problem(what: str, error: OSError, result: int) -> DriverError:
     """A change of pages of an enclave at work; `result` is the leaf function's status."""
     hints = {
         errno.ENOTTY: msg("this kernel has no such call: Linux 6.0 or newer has it"),
@@ -90,8 +98,6 @@ def change_problem(what: str, error: OSError, result: int) -> HostError:
 _EPC = msg("there is no free enclave memory (EPC): end other enclaves")
 
 
-def _refused(what: str, error: OSError, hints: dict[int, Message]) -> HostError:
-    return HostError(
-        msg("{step} was refused: {reason}", step=what, reason=error.strerror),
-        hint=hints.get(error.errno or 0, _DOCTOR),
-    )
+def _refused(what: str, error: OSError, hints: dict[int, Message]) -> DriverError:
+    message = msg("{step} was refused: {reason}", step=what, reason=error.strerror)
+    return DriverError(what, error, message, hints.get(error.errno or 0, _DOCTOR))

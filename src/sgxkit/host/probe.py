@@ -927,7 +927,7 @@ def launch_section(host: Host, facts: Json) -> None:
         if reading(node_status, host, path).get("value", {}).get("type") in ("character", "regular", "block")
     ]
     if found:
-        result: Json = {"outcome": "not_attempted", "text": "this version brings no enclave loader"}
+        result: Json = {"outcome": "not_attempted", "text": "the probe brings no enclave loader"}
     else:
         result = {"outcome": "no_device", "text": "there is no SGX enclave device"}
     result.update(step=None, errno=None, status=None)

@@ -1,6 +1,7 @@
 """Chinese for the sentences of `sgxkit`: host."""
 
 CATALOG: dict[str, str] = {
+    "EINIT refused the enclave; the kernel does not say with which status.": "EINIT 拒绝了该 enclave；内核没有说明状态码。",
     # processor
     "SGX instruction set": "SGX 指令集",
     "CPU support": "CPU 支持",

@@ -294,6 +294,7 @@ FAILING: list[tuple[str, Judged, str]] = [
     ("launch.debug", lambda: failing("ECREATE", errno=5), "fatal enclave-not-accepted"),
     ("launch.debug", lambda: failing("EADD", errno=12), "fatal out-of-epc"),
     ("launch.debug", lambda: failing("mmap", errno=1), "fatal mapping-refused"),
+    ("launch.debug", lambda: failing("EINIT", errno=1), "fatal einit-not-permitted"),
     ("launch.debug", lambda: failing("EINIT", errno=13), "fatal launch-refused"),
     ("launch.debug", lambda: failing("EINIT", status=8), "fatal einit-refused"),
     ("launch.debug", lambda: failing("open"), "fatal launch-failed"),

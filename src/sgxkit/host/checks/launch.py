@@ -103,6 +103,12 @@ def _explain(reading: Launch) -> tuple[str, Message, tuple[Remedy, ...]]:
             msg("{step} failed: there is no free enclave memory.", step=step),
             (aesm_remedies.FREE_EPC,),
         )
+    if reading.errno == errno.EPERM and step == "EINIT":
+        return (
+            "einit-not-permitted",
+            msg("EINIT refused the enclave; the kernel does not say with which status."),
+            (firmware.UNLOCK_FLC, kernel_remedies.READ_KERNEL_LOG, firmware.UPDATE_BIOS),
+        )
     if reading.errno == errno.EPERM:
         return (
             "mapping-refused",
