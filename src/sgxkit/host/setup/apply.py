@@ -25,7 +25,7 @@ from sgxkit.host.setup.device_steps import UDEV_RULES
 from sgxkit.host.setup.journal import Entry, Journal
 from sgxkit.host.setup.look import look
 from sgxkit.host.setup.observed import Observed, holds
-from sgxkit.host.setup.perform import Session, do, perform
+from sgxkit.host.setup.perform import Session, appeared, do, perform
 from sgxkit.host.setup.plan import Plan
 from sgxkit.host.setup.reverse import reverse
 from sgxkit.host.setup.step import Step
@@ -62,8 +62,8 @@ def recover(target: Target, journal: Journal) -> None:
         packages.finish_interrupted(target)
     for entry in unfinished:
         complete = holds(entry.action, look(target, (entry.action,), Observed()))
-        if complete and not isinstance(entry.action, InstallPackages | InstallKernel):
-            journal.finish(entry)
+        if complete:
+            journal.finish(entry, appeared(Session(target, journal), entry))
 
 
 def apply(target: Target, journal: Journal, plan: Plan, progress: Progress) -> Applied:

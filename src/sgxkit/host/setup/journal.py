@@ -93,14 +93,18 @@ class Before:
     """What a step found, as far as it takes it to take the step back.
 
     folders    folders that the step had to make, the innermost first.
+    empty      folders that were empty: dpkg removes one that becomes empty and that no other package owns.
+    etc        the paths below /etc, a line each, among the kept content.
     held       whether the group, membership, unit or mount option was there already.
     active     whether the unit ran.
     """
 
     files: tuple[FileBefore, ...] = ()
     folders: tuple[str, ...] = ()
+    empty: tuple[FileBefore, ...] = ()
     packages: tuple[PackageChange, ...] = ()
     accounts: Accounts | None = None
+    etc: str | None = None
     held: bool = False
     active: bool = False
 
@@ -237,6 +241,14 @@ class Journal:
             owner = (before.uid, before.gid)
             self.target.write(before.path, self.kept(before.content), before.mode, owner)
             os.utime(here, ns=(before.modified_ns, before.modified_ns))
+
+    def restore_folder(self, before: FileBefore) -> None:
+        """Make a folder again that was there, if it is gone."""
+        here = self.target.path(before.path)
+        if before.kind == "other" and not os.path.lexists(here):
+            here.mkdir()
+            here.chmod(before.mode)
+            os.chown(here, before.uid, before.gid)
 
     def memory(self, name: str) -> tuple[FileBefore, ...]:
         """Files that were remembered under `name` for the whole of the journal."""

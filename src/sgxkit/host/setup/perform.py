@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgxkit.errors import SetupError
+from sgxkit.host.document import MAX_ITEMS
 from sgxkit.host.setup import packages, rendered
 from sgxkit.host.setup.actions import (
     Action,
@@ -36,7 +37,7 @@ from sgxkit.host.setup.actions import (
     WriteFile,
 )
 from sgxkit.host.setup.bookkeeping import remember
-from sgxkit.host.setup.journal import Accounts, Before, Journal, Made, NewFile, PackageChange
+from sgxkit.host.setup.journal import Accounts, Before, Entry, Journal, Made, NewFile, PackageChange
 from sgxkit.host.setup.keyring import trusted_key, unpack
 from sgxkit.host.setup.look import EFI_FOLDER, installed_packages, is_active, is_enabled, look, members, mounts
 from sgxkit.host.setup.observed import Observed, holds
@@ -45,6 +46,8 @@ from sgxkit.host.setup.target import Target
 from sgxkit.messages import msg
 
 GRUB = "/etc/default/grub"
+_PACKAGED = ("/etc", "/opt", "/srv", "/usr/local", "/usr/lib", "/usr/share", "/var/lib", "/var/cache", "/var/opt")
+_DEPTH = 2
 _UNITS = (EnableUnit, StartUnit)
 
 
@@ -63,8 +66,6 @@ def perform(session: Session, step: Step) -> None:
     before = found(session, action)
     entry = session.journal.begin(step, before)
     installs = isinstance(action, InstallPackages | InstallKernel)
-    accounts = local_accounts(session.target) if installs else None
-    configuration = files_of_etc(session.target) if installs else frozenset()
     listed = None
     if isinstance(action, InstallPackages | InstallKernel) and action.packager != "apt":
         listed = installed_packages(session.target)
@@ -74,19 +75,28 @@ def perform(session: Session, step: Step) -> None:
             msg("step {step} was done, but its effect does not show", step=step.id),
             hint=msg("`systemctl status` or the log of the unit may say why") if isinstance(action, _UNITS) else None,
         )
-    made = None
-    if accounts is not None:
-        now = local_accounts(session.target)
-        appeared = sorted(files_of_etc(session.target) - configuration)
-        made = Made(
-            tuple(sorted({*now.users} - {*accounts.users})),
-            tuple(sorted({*now.groups} - {*accounts.groups})),
-            tuple(NewFile(path, content_of(session.target, path)) for path in appeared),
-        )
     if listed is not None:
         changed = packages.difference(listed, installed_packages(session.target) or {})
         entry = session.journal.add_packages(entry, changed)
-    session.journal.finish(entry, made)
+    session.journal.finish(entry, appeared(session, entry) if installs else None)
+
+
+def appeared(session: Session, entry: Entry) -> Made | None:
+    """What came with the packages of a step and is not theirs alone: accounts, and files below /etc."""
+    before = entry.before
+    if before.accounts is None or before.etc is None:
+        return None
+    now = local_accounts(session.target)
+    known = set(session.journal.kept(before.etc).decode("utf-8", "surrogateescape").splitlines())
+    return Made(
+        tuple(sorted({*now.users} - {*before.accounts.users})),
+        tuple(sorted({*now.groups} - {*before.accounts.groups})),
+        tuple(
+            NewFile(path, content_of(session.target, path))
+            for path in sorted(files_of_etc(session.target) - known)
+            if path.isprintable()
+        ),
+    )
 
 
 def found(session: Session, action: Action) -> Before:
@@ -99,11 +109,15 @@ def found(session: Session, action: Action) -> Before:
             if action.packager == "apt" and not session.indexed:
                 packages.refresh(target)
                 session.indexed = True
-            return Before(packages=packages.changes(target, action), accounts=local_accounts(target))
+            changes = packages.changes(target, action)
+            empty = tuple(journal.file(path) for path in empty_folders(target))
+            etc = "\n".join(sorted(files_of_etc(target))).encode("utf-8", "surrogateescape")
+            return Before(packages=changes, accounts=local_accounts(target), empty=empty, etc=journal.keep(etc))
         case RemovePackages():
             there = installed_packages(target) or {}
-            changes = (PackageChange(name, there[name], None) for name in action.names if name in there)
-            return Before(packages=tuple(changes))
+            return Before(
+                packages=tuple(PackageChange(name, there[name], None) for name in action.names if name in there)
+            )
         case AddAptRepository() | AddRpmRepository() | WriteFile() | RemoveFile() | SetFstabLine():
             paths = touched(action)
             folders = {folder: None for path in paths for folder in target.missing_folders(path)}
@@ -254,6 +268,19 @@ def files_of_etc(target: Target) -> frozenset[str]:
         for folder, folders, files in os.walk(top)
         for name in (*folders, *files)
     )
+
+
+def empty_folders(target: Target) -> tuple[str, ...]:
+    """Folders without anything in them, where packages put theirs: a few levels below /, as far as that is quick."""
+    found = []
+    for top in _PACKAGED:
+        start = target.path(top)
+        for folder, folders, files in os.walk(start):
+            if not folders and not files:
+                found.append(f"/{Path(folder).relative_to(target.root)}")
+            if len(Path(folder).relative_to(start).parts) >= _DEPTH:
+                folders.clear()
+    return tuple(sorted(found)[:MAX_ITEMS])
 
 
 def content_of(target: Target, path: str) -> str | None:

@@ -29,10 +29,11 @@ from sgxkit.host.setup.actions import (
     WriteEfiVariable,
     WriteFile,
 )
-from sgxkit.host.setup.journal import Entry, FileBefore
+from sgxkit.host.setup.journal import Entry, FileBefore, Made
 from sgxkit.host.setup.look import installed_packages, members
 from sgxkit.host.setup.perform import (
     Session,
+    appeared,
     content_of,
     efi_path,
     local_accounts,
@@ -70,10 +71,14 @@ def reverse(session: Session, entry: Entry) -> tuple[Message, ...]:
                 target.remove_empty(before.folders)
             return ()
         case InstallPackages() | InstallKernel():
+            made = entry.made or appeared(session, entry)
             packages.take_back(target, action.packager, before.packages)
             session.indexed = False
-            _accounts(session, entry)
-            _left_in_etc(session, entry)
+            if made is not None:
+                _accounts(session, made)
+                _left_in_etc(session, made)
+            for folder in before.empty:
+                journal.restore_folder(folder)
             return ()
         case RemovePackages():
             there = installed_packages(target) or {}
@@ -172,27 +177,19 @@ def _fstab(session: Session, entry: Entry, action: SetFstabLine) -> tuple[Messag
     return ()
 
 
-def _accounts(session: Session, entry: Entry) -> None:
+def _accounts(session: Session, made: Made) -> None:
     """Remove the accounts that the packages made and left behind when they were purged."""
-    target, before = session.target, entry.before.accounts
-    if before is None:
-        return
-    now = local_accounts(target)
-    if entry.made is not None:
-        users, groups = set(entry.made.users), set(entry.made.groups)
-    else:  # cut short: only system accounts with names of Intel's packages are known to be theirs
-        users = {"aesmd", "pccs", "qgsd"} - set(before.users)
-        groups = {"aesmd", "pccs", "qgsd", "sgx_prv"} - set(before.groups)
-    for user in sorted(users & set(now.users)):
+    target = session.target
+    for user in sorted({*made.users} & {*local_accounts(target).users}):
         target.run(["userdel", user])
-    for group in sorted(groups & set(local_accounts(target).groups)):
+    for group in sorted({*made.groups} & {*local_accounts(target).groups}):
         target.run(["groupdel", group])
 
 
-def _left_in_etc(session: Session, entry: Entry) -> None:
+def _left_in_etc(session: Session, made: Made) -> None:
     """Remove files that maintainer scripts made below /etc and purging left, unless somebody changed them since."""
     target = session.target
-    for file in reversed(entry.made.files if entry.made is not None else ()):
+    for file in reversed(made.files):
         here = target.path(file.path)
         if file.content is None:
             target.remove_empty([file.path])
