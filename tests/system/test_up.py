@@ -66,6 +66,7 @@ def test_all_of_it_works_twice_in_a_row_and_leaves_nothing(surroundings: Path) -
         found = document("--emulated")
         assert [step["step"] for step in found["steps"]] == STEPS
         assert (found["ok"], found["emulated"], found["tcb_status"]) == (True, True, "UpToDate")
+        assert not found["trust_anchor"]["intel"]
         body = parse_quote(bytes.fromhex(found["quote"])).body
         assert isinstance(body, ReportBody)
         assert body.mrenclave == Sample.SAMPLE.sigstruct.enclavehash == bytes.fromhex(found["identity"]["mrenclave"])

@@ -195,6 +195,7 @@ class _Run:
                 self.findings,
                 seconds=seconds,
                 platform=around.platform.info,
+                trust_anchor=around.trust_anchor,
                 lab=around.lab,
                 environment=around.environment if self.kept else {},
                 stop=["sgxkit", "lab", "stop", str(around.lab)] if self.kept else [],
@@ -202,6 +203,8 @@ class _Run:
         )
 
     def print_identity(self, seconds: float) -> None:
+        from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
+
         around, identity = self.surroundings, self.findings.identity
         assert around is not None
         assert identity is not None
@@ -211,8 +214,14 @@ class _Run:
         console.print(f"MRSIGNER   {identity.mrsigner.hex()}")
         console.print(f"ISVPRODID  {identity.isvprodid}   ISVSVN {identity.isvsvn}")
         console.print()
-        if around.lab is None:
+        if around.lab is None and around.trust_anchor.point == INTEL_SGX_ROOT_CA.point:
             _print(msg("SGX works on this computer: all of it took {seconds:.1f} s.", seconds=seconds), "bold green")
+        elif around.lab is None:
+            _print(
+                msg("All of it works here, in {seconds:.1f} s, under a root that is not Intel's:", seconds=seconds),
+                "bold green",
+            )
+            _print(msg("that says nothing about real SGX hardware."), "bold yellow")
         else:
             _print(
                 msg("SGX works on an emulated platform here: all of it took {seconds:.1f} s.", seconds=seconds),

@@ -387,29 +387,36 @@ def cpuid_leaves(cpuid: Cpuid) -> List[Json]:
 
 
 def read_cpuid(host: Host) -> List[Json]:
-    """Read CPUID on every online CPU: through its device, else by moving this thread there and executing it."""
+    """Read CPUID on every online CPU: by moving this thread there and executing it, else through the CPU's device.
+
+    The instruction says what programs here are told: where CPUID faults (arch_prctl(2)), the device says other things.
+    """
     if machine(host) not in ("x86_64", "i386", "i486", "i586", "i686"):
         raise UnreadError("unsupported", "CPUID exists on x86 processors only")
-    result: List[Json] = []
-    instruction: Optional[Cpuid] = None
-    for cpu in online_cpus(host):
-        try:
-            descriptor, execute = cpuid_device(host, cpu)
-        except OSError as device_error:
-            if not host.real:
-                result.append({"cpu": cpu, "via": "device", "leaves": why(device_error, f"/dev/cpu/{cpu}/cpuid")})
-                continue
-            instruction = instruction or cpuid_instruction()
-            result.append({"cpu": cpu, "via": "instruction", "leaves": reading(cpuid_on, cpu, instruction)})
-        else:
-            try:
-                result.append({"cpu": cpu, "via": "device", "leaves": reading(cpuid_leaves, execute)})
-            finally:
-                os.close(descriptor)
-    return result
+    return [cpuid_of(host, cpu) for cpu in online_cpus(host)]
 
 
-def cpuid_on(cpu: int, instruction: Cpuid) -> List[Json]:
+def cpuid_of(host: Host, cpu: int) -> Json:
+    why_not: Optional[Json] = None
+    if host.real:
+        leaves = reading(cpuid_on, cpu)
+        if "value" in leaves:
+            return {"cpu": cpu, "via": "instruction", "leaves": leaves}
+        why_not = leaves
+    try:
+        descriptor, execute = cpuid_device(host, cpu)
+    except OSError as error:
+        if why_not is not None:
+            return {"cpu": cpu, "via": "instruction", "leaves": why_not}
+        return {"cpu": cpu, "via": "device", "leaves": why(error, f"/dev/cpu/{cpu}/cpuid")}
+    try:
+        return {"cpu": cpu, "via": "device", "leaves": reading(cpuid_leaves, execute)}
+    finally:
+        os.close(descriptor)
+
+
+def cpuid_on(cpu: int) -> List[Json]:
+    instruction = cpuid_instruction()
     try:
         os.sched_setaffinity(0, {cpu})
     except OSError as error:

@@ -35,6 +35,11 @@ CATALOG: dict[str, str] = {
     ),
     "verified the quote under {anchor}": "已在 {anchor} 下验证 quote",
     "refused the same enclave's quote in debug mode, as it has to be": "同一 enclave 调试模式的 quote 被拒绝，理应如此",
+    "verified the quote under {anchor}, which is not Intel's root": "已在 {anchor} 下验证 quote，它不是 Intel 的根",
+    "All of it works here, in {seconds:.1f} s, under a root that is not Intel's:": (
+        "在此全部可用，用时 {seconds:.1f} 秒，但根证书不是 Intel 的："
+    ),
+    "that says nothing about real SGX hardware.": "这不能说明真实 SGX 硬件的任何情况。",
     "the report is not the one that was asked for": "report 不是所请求的那个",
     "a debug enclave's quote was not refused for that reason": "调试 enclave 的 quote 没有因此被拒绝",
     "the enclave says {answer}, not {expected}": "enclave 的回答是 {answer}，而不是 {expected}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ def in_background(work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again for the caller
             outcome.error = error
 
-    thread = threading.Thread(target=run, daemon=True)
+    # What the caller has chosen, such as the language of messages, is in its context.
+    thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
     thread.start()
     try:
         while thread.is_alive():

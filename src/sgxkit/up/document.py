@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA, TrustAnchor
 from sgxkit.enclave.platform import EnclaveIdentity, PlatformInfo
 from sgxkit.errors import SgxkitError
 from sgxkit.up.walk import Findings, StepResult
@@ -17,7 +18,8 @@ def document(
     findings: Findings,
     *,
     seconds: float,
-    platform: PlatformInfo | None,
+    platform: PlatformInfo,
+    trust_anchor: TrustAnchor,
     lab: str | None,
     environment: Mapping[str, str],
     stop: Sequence[str],
@@ -27,9 +29,10 @@ def document(
     return {
         "schema": SCHEMA,
         "ok": all(result.error is None for result in results),
-        "emulated": None if platform is None else platform.kind == "emulated",
+        "emulated": platform.kind == "emulated",
         "lab": lab,
-        "platform": None if platform is None else _platform(platform),
+        "platform": _platform(platform),
+        "trust_anchor": {"name": trust_anchor.name, "intel": trust_anchor.point == INTEL_SGX_ROOT_CA.point},
         "seconds": round(seconds, 3),
         "steps": [
             {

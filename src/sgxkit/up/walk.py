@@ -16,6 +16,7 @@ from sgxkit.dcap.errors import PolicyError
 from sgxkit.dcap.policy import Policy
 from sgxkit.dcap.quote import Quote, parse_quote
 from sgxkit.dcap.sources import collateral_for_quote
+from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
 from sgxkit.dcap.verification import Verification
 from sgxkit.dcap.verify import Verifier
 from sgxkit.enclave.platform import EnclaveIdentity
@@ -216,7 +217,10 @@ class _Walker:
 
     def _under(self) -> Message:
         if self.surroundings.lab is None:
-            return msg("verified the quote under {anchor}", anchor=self.surroundings.trust_anchor.name)
+            anchor = self.surroundings.trust_anchor
+            if anchor.point == INTEL_SGX_ROOT_CA.point:
+                return msg("verified the quote under {anchor}", anchor=anchor.name)
+            return msg("verified the quote under {anchor}, which is not Intel's root", anchor=anchor.name)
         return msg(
             "verified the quote under the root of lab {name}, which is not Intel's", name=self.surroundings.lab
         )
