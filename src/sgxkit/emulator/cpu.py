@@ -42,7 +42,7 @@ _SNIPPET_SIZE = 16
 _TCG_BUFFER = 32 << 20
 _CONTROL = 1 << 9 | 1 << 10 | 1 << 16 | 1 << 18
 """CR4: OSFXSR, OSXMMEXCPT, FSGSBASE, OSXSAVE."""
-_BLOCKS_A_LOOK = 256
+_BLOCKS_A_LOOK = 1000
 """How many blocks of code pass between two looks at the clock, where blocks are counted."""
 
 
@@ -158,6 +158,7 @@ class Cpu:
         self._block_hook, self._code_hook = unicorn.UC_HOOK_BLOCK, unicorn.UC_HOOK_CODE
         self._counting: int | None = None
         self._block: tuple[int, int] = (0, 0)
+        self._blocks = 0
         self._starts: dict[tuple[int, int], tuple[int, ...]] = {}
         self._snippets: dict[str, int] = {}
         for number, (name, code) in enumerate(_SNIPPETS.items()):
@@ -380,12 +381,13 @@ class Cpu:
             self._block = (0, 0)
             self._uc.emu_stop()
             return
-        if limits.count % _BLOCKS_A_LOOK < len(instructions) and (
-            time.monotonic() > limits.deadline or self.space.thread.processor.turns.wanted
-        ):
-            self._block = (0, 0)
-            self._uc.emu_stop()
-            return
+        self._blocks += 1
+        if self._blocks >= _BLOCKS_A_LOOK:
+            self._blocks = 0
+            if time.monotonic() > limits.deadline or self.space.thread.processor.turns.wanted:
+                self._block = (0, 0)
+                self._uc.emu_stop()
+                return
         limits.count += len(instructions)
         if self.coverage is not None:
             self.coverage.executed(instructions)

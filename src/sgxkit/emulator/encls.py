@@ -116,7 +116,7 @@ def eadd(processor: Processor, memory: Memory, rbx: int, rcx: int) -> None:
     contents = memory.read(info.srcpge, PAGE_SIZE)
     if secinfo.page_type == PageType.TCS:
         tcs = parse(Tcs.from_bytes, contents)
-        check_tcs(enclave, tcs)
+        check_tcs(processor, enclave, tcs)
         contents = replace(tcs, flags=tcs.flags & ~TcsFlags.DBGOPTIN, cssa=0, aep=0, state=0).to_bytes()
     elif secinfo.flags & PageFlags.RW == PageFlags.W:
         raise refuse("SECINFO.FLAGS", hex(secinfo.word))
@@ -142,12 +142,12 @@ def eadd(processor: Processor, memory: Memory, rbx: int, rcx: int) -> None:
     enclave.children += 1
 
 
-def check_tcs(enclave: SecsState, tcs: Tcs) -> None:
+def check_tcs(processor: Processor, enclave: SecsState, tcs: Tcs) -> None:
     """What EADD and EACCEPT ask of a TCS besides its reserved bytes."""
-    # Without CET and AEX notification, which no profile has, their fields are reserved.
+    # Without CET, which no profile has, its fields are reserved; so is AEXNOTIFY where it is not supported.
     if tcs.ocetssa or tcs.prevssp:
         raise refuse("TCS.OCETSSA, PREVSSP", f"{tcs.ocetssa:#x}, {tcs.prevssp:#x}")
-    if TcsFlags.AEXNOTIFY in tcs.flags:
+    if TcsFlags.AEXNOTIFY in tcs.flags and not processor.fuses.profile.attributes.flags & AttributeFlags.AEXNOTIFY:
         raise refuse("TCS.FLAGS", hex(tcs.flags))
     if not enclave.secs.attributes.flags & AttributeFlags.MODE64BIT and (
         tcs.fslimit & 0xFFF != 0xFFF or tcs.gslimit & 0xFFF != 0xFFF

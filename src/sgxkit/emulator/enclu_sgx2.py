@@ -51,7 +51,7 @@ def eaccept(thread: LogicalProcessor, rbx: int, rcx: int) -> Status:
                 "TCS.FLAGS, CSSA, NSSA, AEP, STATE",
                 f"{int(tcs.flags)}, {tcs.cssa}, {tcs.nssa}, {tcs.aep:#x}, {tcs.state}",
             )
-        check_tcs(enclave, tcs)
+        check_tcs(thread.processor, enclave, tcs)
     epc.set_entry(page, replace(entry, pending=False, modified=False, restricting=False, changed_in=None))
     return Status.SGX_SUCCESS
 

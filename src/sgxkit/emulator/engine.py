@@ -76,8 +76,10 @@ class Engine:
             # A list gives and takes one element at a time whatever other threads do.
             cpu = self._idle.pop() if self._idle else self._new_cpu()
             cpu.begin(Limits(self.instructions, time.monotonic() + self.seconds), self.coverage)
-            yield Stay(cpu, cpu.space.thread, tcs, registers.rflags, self.observers)
-            self._idle.append(cpu)
+            try:
+                yield Stay(cpu, cpu.space.thread, tcs, registers.rflags, self.observers)
+            finally:
+                self._idle.append(cpu)
 
     def _new_cpu(self) -> Cpu:
         unicorn = load_unicorn()

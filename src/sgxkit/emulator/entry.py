@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from sgxkit.emulator.access import require_accessible
-from sgxkit.emulator.faults import GeneralProtectionFault, PageFault
+from sgxkit.emulator.faults import Fault, GeneralProtectionFault, PageFault
 from sgxkit.emulator.processor import (
     LogicalProcessor,
     SavedFrame,
@@ -19,19 +19,21 @@ from sgxkit.emulator.processor import (
     parse,
     refuse,
     require_aligned,
+    require_capability,
 )
 from sgxkit.isa.attributes import AttributeFlags
+from sgxkit.isa.cpuid import SgxCapabilities
 from sgxkit.isa.leaf import Enclu
 from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageType
 from sgxkit.isa.ssa import GPRSGX_SIZE, ExInfo, GprSgx, ssa_frame
-from sgxkit.isa.tcs import Tcs
+from sgxkit.isa.tcs import Tcs, TcsFlags
 from sgxkit.messages import msg
 
 ACTIVE, INACTIVE = 1, 0
 """TCS.STATE while a thread is inside by it, and else."""
 
 _URSP_URBP = struct.Struct("<QQ")
-_URSP_OFFSET = 144
+_URSP_OFFSET, _AEXNOTIFY_OFFSET = 144, 167
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def eenter(thread: LogicalProcessor, rbx: int, rcx: int, *, rsp: int, rbp: int) 
     fsbase, gsbase, rip = base + tcs.ofsbase, base + tcs.ogsbase, base + tcs.oentry
     _require_canonical(thread, "TCS.OFSBASE", fsbase)
     _require_canonical(thread, "TCS.OGSBASE", gsbase)
-    _require_ready(thread, enclave)
+    _require_ready(thread, enclave, tcs)
     if tcs.cssa >= tcs.nssa:
         raise refuse("TCS.CSSA", tcs.cssa)
     frame = _frame(thread, page, enclave, tcs, tcs.cssa)
@@ -87,8 +89,8 @@ def asynchronous_exit(
 ) -> AsynchronousExit:
     """Save the enclave's state in its current SSA frame and leave.
 
-    `registers` are the enclave's with EXITINFO, but for URSP and URBP, which EENTER has saved; `xsave` is its XSAVE
-    area; `exinfo` is written where MISCSELECT has it.
+    `registers` are the enclave's with EXITINFO, but for URSP and URBP, which EENTER has saved, and AEXNOTIFY, which
+    is the enclave's own; `xsave` is its XSAVE area; `exinfo` is written where MISCSELECT has it.
     """
     frame = thread.frame
     if frame is None:
@@ -98,19 +100,66 @@ def asynchronous_exit(
     if len(xsave) > frame.xsave_size:
         raise ValueError("the XSAVE area is larger than XFRM allows")
     ursp, urbp = _URSP_URBP.unpack(epc.read(frame.gprsgx + _URSP_OFFSET, _URSP_URBP.size))
+    (aexnotify,) = epc.read(frame.gprsgx + _AEXNOTIFY_OFFSET, 1)
     for offset in range(0, len(xsave), PAGE_SIZE):
         epc.write(frame.xsave_pages[offset // PAGE_SIZE], xsave[offset : offset + PAGE_SIZE])
     if frame.misc_size and exinfo is not None:
         epc.write(frame.misc, exinfo.to_bytes())
-    epc.write(frame.gprsgx, replace(registers, ursp=ursp, urbp=urbp).to_bytes())
+    epc.write(frame.gprsgx, replace(registers, ursp=ursp, urbp=urbp, aexnotify=aexnotify).to_bytes())
     _deactivate(thread, replace(tcs, cssa=tcs.cssa + 1))
     return AsynchronousExit(rax=Enclu.ERESUME, rbx=thread.tcs, rcx=tcs.aep, rsp=ursp, rbp=urbp)
 
 
-def eresume(thread: LogicalProcessor, rbx: int, rcx: int) -> tuple[GprSgx, bytes]:
-    """Go on where the TCS RBX left last; returns the registers and the XSAVE area to restore."""
+def wants_notification(thread: LogicalProcessor, rbx: int) -> bool:
+    """Whether ERESUME by the TCS RBX enters the enclave's handler (`eresume_notified`) instead of resuming."""
+    try:
+        page, tcs, enclave = _usable_tcs(thread, Enclu.ERESUME, rbx, 0)
+        if TcsFlags.AEXNOTIFY not in tcs.flags or tcs.cssa == 0:
+            return False
+        frame = _frame(thread, page, enclave, tcs, tcs.cssa - 1)
+    except Fault:
+        return False  # ERESUME will raise it
+    return bool(thread.processor.epc.read(frame.gprsgx + _AEXNOTIFY_OFFSET, 1)[0] & 1)
+
+
+def eresume_notified(thread: LogicalProcessor, rbx: int, rcx: int, *, rsp: int, rbp: int) -> Entered:
+    """ERESUME where the interrupted thread has asked to be told: as EENTER, on the next SSA frame."""
     page, tcs, enclave = _usable_tcs(thread, Enclu.ERESUME, rbx, rcx)
-    _require_ready(thread, enclave)
+    _require_ready(thread, enclave, tcs)
+    base = enclave.secs.baseaddr
+    if tcs.cssa >= tcs.nssa:
+        raise refuse("TCS.CSSA", tcs.cssa)
+    frame = _frame(thread, page, enclave, tcs, tcs.cssa)
+    fsbase, gsbase, rip = base + tcs.ofsbase, base + tcs.ogsbase, base + tcs.oentry
+    _require_canonical(thread, "TCS.OENTRY", rip)
+    _require_canonical(thread, "TCS.OFSBASE", fsbase)
+    _require_canonical(thread, "TCS.OGSBASE", gsbase)
+    _require_inactive(tcs)
+    thread.processor.epc.write(frame.gprsgx + _URSP_OFFSET, _URSP_URBP.pack(rsp, rbp))
+    _activate(thread, page, replace(tcs, aep=rcx), rbx, frame)
+    return Entered(rip=rip, rax=tcs.cssa, fsbase=fsbase, gsbase=gsbase)
+
+
+def edeccssa(thread: LogicalProcessor) -> None:
+    """Make the SSA frame before the current one the current one: the next asynchronous exit saves there."""
+    require_capability(thread.processor, Enclu.EDECCSSA, SgxCapabilities.EDECCSSA)
+    enclave = thread.current(Enclu.EDECCSSA)
+    epc = thread.processor.epc
+    tcs = Tcs.from_bytes(epc.read(thread.tcs_page, PAGE_SIZE))
+    if tcs.cssa == 0:
+        raise refuse("TCS.CSSA", 0)
+    frame = _frame(thread, thread.tcs_page, enclave, tcs, tcs.cssa - 1)
+    epc.write(thread.tcs_page, replace(tcs, cssa=tcs.cssa - 1).to_bytes())
+    thread.frame = frame
+
+
+def eresume(thread: LogicalProcessor, rbx: int, rcx: int) -> tuple[GprSgx, bytes]:
+    """Go on where the TCS RBX left last; returns the registers and the XSAVE area to restore.
+
+    Where `wants_notification`, ERESUME is `eresume_notified` and not this.
+    """
+    page, tcs, enclave = _usable_tcs(thread, Enclu.ERESUME, rbx, rcx)
+    _require_ready(thread, enclave, tcs)
     if tcs.cssa == 0:
         raise refuse("TCS.CSSA", 0)
     frame = _frame(thread, page, enclave, tcs, tcs.cssa - 1)
@@ -151,10 +200,13 @@ def _usable_tcs(thread: LogicalProcessor, leaf: Enclu, rbx: int, rcx: int) -> tu
     return page, tcs, processor.enclaves[entry.secs]
 
 
-def _require_ready(thread: LogicalProcessor, enclave: SecsState) -> None:
+def _require_ready(thread: LogicalProcessor, enclave: SecsState, tcs: Tcs) -> None:
     if not enclave.initialized:
         raise GeneralProtectionFault(msg("the enclave is not initialized"))
     attributes = enclave.secs.attributes
+    notified = bool(attributes.flags & AttributeFlags.AEXNOTIFY)
+    if notified != (TcsFlags.AEXNOTIFY in tcs.flags) and TcsFlags.DBGOPTIN not in tcs.flags:
+        raise refuse("TCS.FLAGS", hex(tcs.flags))
     if not attributes.flags & AttributeFlags.MODE64BIT:
         raise refuse("SECS.ATTRIBUTES.FLAGS", hex(attributes.flags))
     if attributes.xfrm & ~thread.xcr0:

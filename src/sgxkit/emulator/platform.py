@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from sgxkit.emulator.encls_debug import WORD_SIZE, edbgrd
 from sgxkit.emulator.engine import Engine
 from sgxkit.emulator.epc import Epc
+from sgxkit.emulator.faults import GeneralProtectionFault, PageFault
 from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.loading import LoadedEnclave, load
 from sgxkit.emulator.memory import SparseMemory
@@ -18,6 +20,7 @@ from sgxkit.errors import InputError
 from sgxkit.isa.attributes import AttributeFlags
 from sgxkit.isa.page import PAGE_SIZE
 from sgxkit.isa.sigstruct import Sigstruct
+from sgxkit.isa.status import Status
 from sgxkit.messages import msg
 
 EPC_BASE = 0x8000_0000
@@ -74,23 +77,38 @@ class EmulatedEnclave:
         return self.engine.resume(tcs, registers)
 
     def read_debug(self, address: int, size: int) -> bytes:
-        """Read the enclave's pages; raises InputError for a production enclave and where it has none."""
+        """Read by EDBGRD; raises InputError for a production enclave, and where it has no page or one not readable.
+
+        Of a TCS only the fields can be read, not what follows.
+        """
         if not self.identity.attributes.flags & AttributeFlags.DEBUG:
             raise InputError(msg("the enclave is in production mode: its memory cannot be read"))
-        end, parts = address + size, []
-        while address < end:
-            length = min(end - address, PAGE_SIZE - address % PAGE_SIZE)
-            page = self.loaded.pages.get(address & -PAGE_SIZE)
-            if page is None:
-                raise InputError(msg("the enclave has no page at {address}", address=hex(address)))
-            parts.append(self.loaded.processor.epc.read(page + address % PAGE_SIZE, length))
-            address += length
-        return b"".join(parts)
+        words, at = [], address - address % WORD_SIZE
+        with self.loaded.processor.turns:
+            while at < address + size:
+                words.append(self._debug_word(at))
+                at += WORD_SIZE
+        return b"".join(words)[address % WORD_SIZE :][:size]
+
+    def _debug_word(self, address: int) -> bytes:
+        page = self.loaded.pages.get(address & -PAGE_SIZE)
+        if page is None:
+            raise InputError(msg("the enclave has no page at {address}", address=hex(address)))
+        try:
+            status, word = edbgrd(self.loaded.processor, page + address % PAGE_SIZE)
+        except (GeneralProtectionFault, PageFault) as fault:
+            reason = fault.problem
+        else:
+            if status is Status.SGX_SUCCESS:
+                return word.to_bytes(WORD_SIZE, "little")
+            reason = msg("{leaf} gave {status}", leaf="EDBGRD", status=status.name)
+        raise InputError(msg("nothing can be read at {address}: {reason}", address=hex(address), reason=reason))
 
     def remove(self) -> None:
         """EREMOVE all its pages; raises SgxError while a thread is inside."""
-        if self.loaded.secs in self.loaded.processor.enclaves:
-            self.loaded.remove()
+        with self.loaded.processor.turns:
+            if self.loaded.secs in self.loaded.processor.enclaves:
+                self.loaded.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -136,9 +154,10 @@ class EmulatedPlatform:
 
     def load(self, image: EnclaveImage, sigstruct: Sigstruct, *, debug: bool) -> EmulatedEnclave:
         """Load as an operating system does: with flexible launch control any signer may."""
-        if self.processor.fuses.profile.flexible_launch_control:
-            self.processor.write_launch_key_hash(sigstruct.mrsigner)
-        base = -(-self.next_base // image.size) * image.size
-        loaded = load(self.processor, image, sigstruct, debug=debug, base=base)
-        self.next_base = base + image.size
+        with self.processor.turns:
+            if self.processor.fuses.profile.flexible_launch_control:
+                self.processor.write_launch_key_hash(sigstruct.mrsigner)
+            base = -(-self.next_base // image.size) * image.size
+            loaded = load(self.processor, image, sigstruct, debug=debug, base=base)
+            self.next_base = base + image.size
         return EmulatedEnclave(Engine(loaded, self.memory, self.instructions, self.seconds), loaded)

@@ -20,7 +20,7 @@ from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.keys import PKCS1_PADDING, SecsIdentity
 from sgxkit.emulator.turns import Turns
 from sgxkit.errors import FormatError
-from sgxkit.isa.cpuid import CpuidRegisters, EpcProtection, EpcSection, EpcType
+from sgxkit.isa.cpuid import CpuidRegisters, EpcProtection, EpcSection, EpcType, SgxCapabilities
 from sgxkit.isa.leaf import Encls, Enclu
 from sgxkit.isa.msr import INTEL_LAUNCH_KEY_HASH
 from sgxkit.isa.page import PAGE_SIZE, PageType
@@ -202,7 +202,12 @@ def refuse(field: str, value: object) -> GeneralProtectionFault:
 
 def require_sgx2(processor: Processor, leaf: Encls | Enclu) -> None:
     """#GP where the processor has only SGX1."""
-    if not processor.fuses.profile.sgx2:
+    require_capability(processor, leaf, SgxCapabilities.SGX2)
+
+
+def require_capability(processor: Processor, leaf: Encls | Enclu, capability: SgxCapabilities) -> None:
+    """#GP where the processor does not have the leaf function."""
+    if capability not in processor.fuses.profile.capabilities:
         raise GeneralProtectionFault(msg("{leaf} is not a leaf function of this processor", leaf=leaf.name))
 
 

@@ -1,7 +1,7 @@
 """What kinds of processor the emulated platform can be: their SGX features, as CPUID leaf 12H reports them.
 
 Features that are not emulated are left out, whatever the processor of that name has: control-flow enforcement (CET),
-AEX notification, EVERIFYREPORT2, the oversubscription and virtualisation leaf functions.
+EVERIFYREPORT2, the oversubscription and virtualisation leaf functions.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ ICELAKE_SP = CpuProfile(
 
 SAPPHIRE_RAPIDS = CpuProfile(
     name="sapphire-rapids",
-    capabilities=SgxCapabilities.SGX1 | SgxCapabilities.SGX2,
+    capabilities=SgxCapabilities.SGX1 | SgxCapabilities.SGX2 | SgxCapabilities.EDECCSSA,
     miscselect=MiscSelect.EXINFO,
-    attributes=Attributes(_FLAGS | AttributeFlags.KSS, 0x602E7),
+    attributes=Attributes(_FLAGS | AttributeFlags.KSS | AttributeFlags.AEXNOTIFY, 0x602E7),
     max_size_not64=31,
     max_size_64=56,
     flexible_launch_control=True,
 )
-"""As Ice Lake, with AMX state."""
+"""As Ice Lake, with AMX state, AEX notification and EDECCSSA."""
 
 PROFILES = {profile.name: profile for profile in (SKYLAKE_CLIENT, ICELAKE_SP, SAPPHIRE_RAPIDS)}

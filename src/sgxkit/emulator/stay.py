@@ -13,7 +13,16 @@ from sgxkit.emulator.cpu import ENCLU, GPRS, Access, Cpu, Enough, Late, Leaf, Tr
 from sgxkit.emulator.decode import MAX_LENGTH, Instruction, decode
 from sgxkit.emulator.enclu import egetkey, ereport
 from sgxkit.emulator.enclu_sgx2 import eaccept, eacceptcopy, emodpe
-from sgxkit.emulator.entry import asynchronous_exit, eenter, eexit, eresume
+from sgxkit.emulator.entry import (
+    Entered,
+    asynchronous_exit,
+    edeccssa,
+    eenter,
+    eexit,
+    eresume,
+    eresume_notified,
+    wants_notification,
+)
 from sgxkit.emulator.faults import Fault, GeneralProtectionFault, PageFault, PageFaultCode
 from sgxkit.emulator.illegal import BREAKPOINT, PROTECTION
 from sgxkit.emulator.processor import LogicalProcessor, refuse
@@ -78,11 +87,17 @@ class Stay:
     def enter(self, registers: Registers) -> ExitRegisters:
         """EENTER, and stay."""
         entered = eenter(self.thread, self.tcs, registers.rcx, rsp=registers.rsp, rbp=registers.rbp)
+        return self._begin(Enclu.EENTER, registers, entered)
+
+    def _begin(self, leaf: Enclu, registers: Registers, entered: Entered) -> ExitRegisters:
         inside = replace(registers, rax=entered.rax, rbx=self.tcs, rcx=registers.rip + len(ENCLU), rip=entered.rip)
-        return self._go_on(Enclu.EENTER, inside, entered.fsbase, entered.gsbase, xsave.initial())
+        return self._go_on(leaf, inside, entered.fsbase, entered.gsbase, xsave.initial())
 
     def resume(self, registers: Registers) -> ExitRegisters:
         """ERESUME, and stay."""
+        if wants_notification(self.thread, self.tcs):
+            entered = eresume_notified(self.thread, self.tcs, registers.rcx, rsp=registers.rsp, rbp=registers.rbp)
+            return self._begin(Enclu.ERESUME, registers, entered)
         saved, area = eresume(self.thread, self.tcs, registers.rcx)
         try:
             state = xsave.restored(area, xsave.XFRM, xsave.initial())
@@ -174,6 +189,9 @@ class Stay:
                 return None
             case Enclu.EACCEPTCOPY:
                 return eacceptcopy(self.thread, rbx, rcx, rdx)
+            case Enclu.EDECCSSA:
+                edeccssa(self.thread)
+                return None
             case _:
                 raise refuse("EAX", hex(leaf))
 

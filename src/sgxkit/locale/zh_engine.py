@@ -9,4 +9,8 @@ CATALOG: dict[str, str] = {
     "the enclave has no page at {address}": "enclave 在 {address} 处没有页面",
     "the enclave is in production mode: its memory cannot be read": "该 enclave 处于生产模式：其内存不可读取",
     "sign it with an XFRM of 3, or with an XFRM mask that allows it": "请以 XFRM 为 3 签名，或使用允许 XFRM 为 3 的掩码签名",
+    "not a page that can be debugged": "不是可调试的页面",
+    "the enclave is not a debug enclave": "该 enclave 不是调试 enclave",
+    "nothing can be read at {address}: {reason}": "无法读取 {address}：{reason}",
+    "{leaf} gave {status}": "{leaf} 返回 {status}",
 }
