@@ -13,14 +13,13 @@ from sgxkit.emulator.processor import Processor, refuse, require_aligned, requir
 from sgxkit.isa.attributes import AttributeFlags
 from sgxkit.isa.page import PAGE_SIZE, PageType
 from sgxkit.isa.status import Status
+from sgxkit.isa.tcs import TCS_LIMIT
 from sgxkit.messages import msg
 
 WORD_SIZE = 8
 """Bytes that one of them reads or writes."""
 
 _WORD = struct.Struct("<Q")
-_TCS_LIMIT = 72
-"""Where the fields of a TCS end (SGX_TCS_LIMIT), without those for control-flow enforcement."""
 _TCS_FLAGS = 8
 _READABLE = (PageType.REG, PageType.TCS, PageType.VA)
 _WRITABLE = (PageType.REG, PageType.TCS)
@@ -35,7 +34,7 @@ def edbgrd(processor: Processor, rcx: int) -> tuple[Status, int]:
     entry = _debuggable(processor, rcx, _READABLE)
     if entry is None:
         return Status.SGX_PAGE_NOT_DEBUGGABLE, 0
-    if entry.page_type is PageType.TCS and rcx % PAGE_SIZE >= _TCS_LIMIT:
+    if entry.page_type is PageType.TCS and rcx % PAGE_SIZE >= TCS_LIMIT:
         raise refuse("RCX", hex(rcx))
     if entry.page_type is PageType.VA:
         (slot,) = _WORD.unpack(processor.epc.read(rcx, WORD_SIZE))

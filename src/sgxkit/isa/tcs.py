@@ -8,6 +8,8 @@ from enum import IntFlag
 from sgxkit.isa.layout import Layout, require_clear
 
 TCS_SIZE = 4096
+TCS_LIMIT = 72
+"""Where the fields end that a debugger can read, those for control-flow enforcement aside (SGX_TCS_LIMIT)."""
 
 # STATE 8 | FLAGS 8 | OSSA 8 | CSSA 4 | NSSA 4 | OENTRY 8 | AEP 8 | OFSBASE 8 | OGSBASE 8 | FSLIMIT 4 | GSLIMIT 4
 # | OCETSSA 8 | PREVSSP 8 | reserved 4008

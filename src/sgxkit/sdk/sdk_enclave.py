@@ -26,7 +26,7 @@ from sgxkit.errors import InputError, SgxkitError
 from sgxkit.isa.attributes import AttributeFlags
 from sgxkit.isa.page import PAGE_SIZE
 from sgxkit.isa.ssa import GPRSGX_SIZE, GprSgx
-from sgxkit.isa.tcs import TCS_SIZE, Tcs
+from sgxkit.isa.tcs import TCS_LIMIT, TCS_SIZE, Tcs
 from sgxkit.messages import Message, msg
 from sgxkit.sdk import cpuid as answers
 from sgxkit.sdk.backtrace import Frame, Unwinder
@@ -419,7 +419,7 @@ class _File:
 
     def saved_registers(self, enclave: Enclave, tcs: int) -> GprSgx:
         """The registers in the SSA frame of the last exception."""
-        page = Tcs.from_bytes(enclave.read_debug(tcs, TCS_SIZE))
+        page = Tcs.from_bytes(enclave.read_debug(tcs, TCS_LIMIT).ljust(TCS_SIZE, b"\0"))
         frames = enclave.base + page.ossa
         end = frames + max(1, page.cssa) * self.metadata.ssa_frame_size * PAGE_SIZE
         return GprSgx.from_bytes(enclave.read_debug(end - GPRSGX_SIZE, GPRSGX_SIZE))
