@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from sgxkit.emulator.chunk import CHUNK_SIZE, Chunk
@@ -23,6 +24,8 @@ class Memory(Protocol):
 class SparseMemory:
     """Memory in which only the pages that were written exist; implements `enclave.platform.OutsideMemory`.
 
+    Several threads may use it at once.
+
     generation   how often a page ceased to exist.
     """
 
@@ -32,22 +35,26 @@ class SparseMemory:
         self._unused: list[int] = []
         self._allocated: dict[int, int] = {}
         self._next = _ALLOCATED
+        self._lock = threading.RLock()
         self.generation = 0
 
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes of zeros on pages of their own, with a page that is not there behind."""
-        address, pages = self._next, max(1, -(-size // PAGE_SIZE))
-        for page in range(pages):
-            self._new_frame(address + page * PAGE_SIZE)
-        self._allocated[address] = pages
-        self._next += (pages + 1) * PAGE_SIZE
+        pages = max(1, -(-size // PAGE_SIZE))
+        with self._lock:
+            address = self._next
+            self._next += (pages + 1) * PAGE_SIZE
+            for page in range(pages):
+                self._new_frame(address + page * PAGE_SIZE)
+            self._allocated[address] = pages
         return address
 
     def free(self, address: int) -> None:
         """Unmap what `allocate` returned."""
-        for page in range(self._allocated.pop(address)):
-            self._unused.append(self._frames.pop(address + page * PAGE_SIZE))
-        self.generation += 1
+        with self._lock:
+            for page in range(self._allocated.pop(address)):
+                self._unused.append(self._frames.pop(address + page * PAGE_SIZE))
+            self.generation += 1
 
     def frame(self, page: int) -> int:
         """Where the page at `page` is in all chunks put end to end; raises PageFault where there is none."""
@@ -88,9 +95,13 @@ class SparseMemory:
         return self._chunks[index].view[start : start + PAGE_SIZE]
 
     def _new_frame(self, page: int) -> None:
-        if not self._unused:
-            first = len(self._chunks) * CHUNK_SIZE
-            self._chunks.append(Chunk())
-            self._unused.extend(range(first + CHUNK_SIZE - PAGE_SIZE, first - PAGE_SIZE, -PAGE_SIZE))
-        self._frames[page] = self._unused.pop()
-        self._page(page)[:] = _ZEROS
+        with self._lock:
+            if page in self._frames:
+                return
+            if not self._unused:
+                first = len(self._chunks) * CHUNK_SIZE
+                self._chunks.append(Chunk())
+                self._unused.extend(range(first + CHUNK_SIZE - PAGE_SIZE, first - PAGE_SIZE, -PAGE_SIZE))
+            index, start = divmod(frame := self._unused.pop(), CHUNK_SIZE)
+            self._chunks[index].view[start : start + PAGE_SIZE] = _ZEROS
+            self._frames[page] = frame

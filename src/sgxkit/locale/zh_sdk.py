@@ -64,6 +64,7 @@ CATALOG: dict[str, str] = {
     "{path} imports itself": "{path} 导入了自身",
     "name the folder that it is in as a search path": "请把它所在的文件夹指定为搜索路径",
     "no OCALL allows the private ECALL {name}": "没有 OCALL 允许私有 ECALL {name}",
+    "more than {limit} structs in each other": "结构体嵌套超过 {limit} 层",
     "{name} contains itself": "{name} 包含了自身",
     "struct {name} is copied with what it points at, so it cannot be passed by value": "struct {name} 连同其所指内容一起复制，因此不能按值传递",
     "{function}: what struct {name} points at is not copied": "{function}：struct {name} 所指的内容不会被复制",

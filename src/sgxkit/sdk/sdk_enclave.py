@@ -264,9 +264,10 @@ class SdkEnclave:
             raise SdkError(name, SdkStatus.SGX_ERROR_INVALID_ENCLAVE_ID)
         thread = self._pool.acquire()
         if thread is None:
+            if self._crash is not None:
+                raise EnclaveCrashed(name, self._crash)
             raise SdkError(name, SdkStatus.SGX_ERROR_OUT_OF_TCS)
         call = _Call(thread, name)
-        thread.pointers.append(thread.next_pointer())
         try:
             status = self._enter(call, command, address)
         except BaseException:

@@ -51,12 +51,13 @@ class ThreadPool:
         self._stack_size = stack_size
 
     def acquire(self) -> TrustedThread | None:
-        """The calling thread's TCS, its old one or another; None where there is none left."""
+        """The calling thread's TCS, its old one or another, in one ECALL more; None where there is none left."""
         with self._lock:
             caller = threading.current_thread()
             thread = self._owned.get(caller) or self._take()
             if thread is not None:
                 self._owned[caller] = thread
+                thread.pointers.append(thread.next_pointer())
             return thread
 
     def reserve(self) -> TrustedThread | None:

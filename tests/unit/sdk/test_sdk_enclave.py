@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from doubles.compiled_enclave import EDL, THREADS, compiled_enclave, platform
-from sgxkit.errors import InputError
+from sgxkit.errors import InputError, SgxkitError
 from sgxkit.sdk.edl.interface import parse_interface
+from sgxkit.sdk.ocall import receive
 from sgxkit.sdk.sdk_enclave import SdkEnclave
 from sgxkit.sdk.status import EnclaveCrashed, SdkError, SdkStatus
 
@@ -279,6 +280,24 @@ def test_each_thread_has_a_tcs_and_keeps_it(image: Path) -> None:
         assert found[0] != own
 
 
+def test_threads_do_not_disturb_each_other(enclave: SdkEnclave) -> None:
+    enclave.ocall("say")(len)
+    wrong: list[object] = []
+
+    def calls(number: int) -> None:
+        for turn in range(25):
+            found = (enclave.sum([number] * turn, turn), enclave.greet("x" * number))
+            if found != (number * turn, 7 + number + 3):
+                wrong.append(found)
+
+    workers = [threading.Thread(target=calls, args=(number,)) for number in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
 def test_threads_wait_for_events_and_tcs_run_out(image: Path) -> None:
     with SdkEnclave.load(platform(), image, EDL) as enclave:
         names: list[int] = []
@@ -389,6 +408,31 @@ def test_a_stripped_enclave_runs(tmp_path: Path) -> None:
 def test_symbols_and_memory(enclave: SdkEnclave) -> None:
     table = enclave.symbol("g_ecall_table")
     assert int.from_bytes(enclave.read(table, 8), "little") == len(enclave.interface.ecalls)
+
+
+def test_an_interrupt_ends_an_ecall_at_once(fresh: SdkEnclave) -> None:
+    calls = []
+
+    @fresh.ocall("say")
+    def say(text: str) -> int:
+        calls.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fresh.greet("you")
+    assert len(calls) == 1
+    assert fresh.add(1, 2) == 3  # on another TCS: this one is in the middle of an ECALL
+
+
+def test_what_an_enclave_points_at_may_be_nowhere(fresh: SdkEnclave) -> None:
+    ocall = next(one for one in fresh.interface.ocalls if one.name == "say")
+    for address in (0, 8, 0x7FFF_0000_0000, (1 << 64) - 1):
+        with pytest.raises(SgxkitError):
+            receive(ocall, address, fresh.types, fresh.memory)
+    block = fresh.memory.allocate(16)
+    fresh.memory.write(block + 8, (0x1234).to_bytes(8, "little"))
+    with pytest.raises(SgxkitError):
+        receive(ocall, block, fresh.types, fresh.memory)
 
 
 # Loading

@@ -35,6 +35,7 @@ from sgxkit.sdk.edl.syntax import (
 
 _MAX_FILES = 256
 _MAX_FUNCTIONS = 1 << 14
+_MAX_DEPTH = 64
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 
 
@@ -54,10 +55,6 @@ class Interface:
     includes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
-
-    def allowed(self, ocall: Ocall) -> tuple[bool, ...]:
-        """For each ECALL whether it may be made while `ocall` is served."""
-        return tuple(ecall.name in ocall.allow for ecall in self.ecalls)
 
 
 def read_interface(path: Path, *, search: Iterable[Path] = (), library: bool = False) -> Interface:
@@ -259,11 +256,14 @@ def _require_finite(composites: Iterable[Composite]) -> None:
     def visit(key: tuple[str, str], inside: tuple[tuple[str, str], ...]) -> None:
         if key in finished or key not in known:
             return
-        if key in inside or len(inside) > _MAX_FILES:
+        if key in inside:
             raise refuse(known[key].position, msg("{name} contains itself", name=" ".join(key)))
+        if len(inside) == _MAX_DEPTH:
+            raise refuse(known[key].position, msg("more than {limit} structs in each other", limit=_MAX_DEPTH))
         for member in known[key].members:
             if isinstance(member.type, Named):
-                visit((member.type.tag, member.type.name), (*inside, key))
+                for tag in (member.type.tag,) if member.type.tag else ("struct", "union"):
+                    visit((tag, member.type.name), (*inside, key))
         finished.add(key)
 
     for key in known:
