@@ -389,7 +389,7 @@ def cpuid_leaves(cpuid: Cpuid) -> List[Json]:
 def read_cpuid(host: Host) -> List[Json]:
     """Read CPUID on every online CPU: by moving this thread there and executing it, else through the CPU's device.
 
-    The instruction says what programs here are told: where CPUID faults (arch_prctl(2)), the device says other things.
+    The instruction says what programs here are told; where CPUID faults (arch_prctl(2)), the device does not.
     """
     if machine(host) not in ("x86_64", "i386", "i486", "i586", "i686"):
         raise UnreadError("unsupported", "CPUID exists on x86 processors only")
