@@ -161,6 +161,27 @@ def test_interrupted_at_any_moment_it_leaves_nothing(surroundings: Path, number:
     assert left_in(surroundings) == ["tmp"]
 
 
+@pytest.mark.parametrize("moment", [0.6, 1.0, 1.2])
+def test_interrupted_while_keeping_it_keeps_all_or_nothing(surroundings: Path, moment: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sgxkit", "up", "--keep"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(moment)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    status = run("lab", "status", "up")
+    if process.returncode == 0:
+        assert status.returncode == 0
+        assert run("lab", "stop", "up").returncode == 0
+    else:
+        assert status.returncode == 3, "there is no such lab"
+        assert [path for path in left_in(surroundings) if "labs/" in path] == []
+
+
 def test_a_home_that_cannot_be_written_does_not_matter(surroundings: Path) -> None:
     nowhere = surroundings / "file"
     nowhere.write_text("")

@@ -151,7 +151,7 @@ class _Run:
         begin = time.perf_counter()
         with progress(msg("starting lab {name}", name=lab or DEFAULT_LAB)):
             if keep:
-                self.surroundings = kept_lab(lab or DEFAULT_LAB)
+                self.surroundings = stack.enter_context(kept_lab(lab or DEFAULT_LAB))
                 self.kept = True
             else:
                 self.surroundings = stack.enter_context(temporary_lab() if lab is None else named_lab(lab))
@@ -181,6 +181,10 @@ class _Run:
             _print(msg("stopped: {reason}", reason=error.message), "bold red")
             if error.hint is not None:
                 _print(msg("hint: {hint}", hint=error.hint))
+            if self.kept and self.surroundings is not None:
+                _print(
+                    msg("AESM and PCS go on running; `sgxkit lab stop {name}` stops them", name=self.surroundings.lab)
+                )
         if error is not None:
             raise typer.Exit(error.exit_code)
 

@@ -137,15 +137,19 @@ def start_server(name: str, options: Sequence[str], *, folder: Path | None = Non
     finally:
         os.close(descriptor)
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        found = find_server(name, folder=folder)
-        if found is not None and found.pid == process.pid:
-            # It lives on without us, and is nobody's child to wait for.
-            process.returncode = 0
-            return found
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            found = find_server(name, folder=folder)
+            if found is not None and found.pid == process.pid:
+                # It lives on without us, and is nobody's child to wait for.
+                process.returncode = 0
+                return found
+            time.sleep(0.05)
+    finally:
+        # Also where the caller is interrupted; not where it is served.
+        if process.returncode is None:
+            process.kill()
+            process.wait()
     raise HostError(msg("lab {name} could not be served", name=name), hint=msg("{path} says why", path=home / LOG))
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,10 @@ from sgxkit.dcap.trust import TrustAnchor, anchor_from_pem
 from sgxkit.driver.platform import KernelPlatform
 from sgxkit.enclave.platform import Platform
 from sgxkit.errors import InputError
-from sgxkit.lab.daemon import Announcement, find_server, only_server, start_server
+from sgxkit.lab.daemon import Announcement, find_server, only_server, start_server, stop_server
 from sgxkit.lab.platform import platform_of
 from sgxkit.lab.serve import Serving, serving
-from sgxkit.lab.store import create_lab, lab_folder, lab_names, load_lab, write_private
+from sgxkit.lab.store import create_lab, lab_folder, lab_names, load_lab, remove_lab, write_private
 from sgxkit.lab.world import new_world
 from sgxkit.messages import Message, msg
 
@@ -87,12 +87,22 @@ def named_lab(name: str) -> Iterator[Surroundings]:
         yield _of_serving(served, None)
 
 
-def kept_lab(name: str) -> Surroundings:
-    """The user's lab of that name, made where there is none, served in the background from now on."""
-    if name not in lab_names():
-        create_lab(new_world(name, datetime.now(UTC)))
-    found = find_server(name) or start_server(name, [])
-    return _of_announcement(found)
+@contextmanager
+def kept_lab(name: str) -> Iterator[Surroundings]:
+    """The user's lab of that name, made where there is none, served in the background from now on.
+
+    A block that is interrupted, or raises, takes back what was made and started for it.
+    """
+    with ExitStack() as undone_if_interrupted:
+        if name not in lab_names():
+            create_lab(new_world(name, datetime.now(UTC)))
+            undone_if_interrupted.callback(remove_lab, name)
+        found = find_server(name)
+        if found is None:
+            found = start_server(name, [])
+            undone_if_interrupted.callback(stop_server, name)
+        yield _of_announcement(found)
+        undone_if_interrupted.pop_all()
 
 
 @contextmanager
