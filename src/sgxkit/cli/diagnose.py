@@ -61,7 +61,7 @@ def logs(
         list[Path] | None,
         typer.Argument(
             metavar="[FILE]...",
-            help="Logs, also compressed with gzip; - reads standard input. Without any: this host's own.",
+            help="Logs, also compressed with gzip; a support bundle; - for standard input. None: this host's own.",
         ),
     ] = None,
     *,
@@ -120,16 +120,25 @@ def _run(
     from sgxkit.host.collect import collect_facts, load_facts
     from sgxkit.host.diagnose import diagnose_logs, document, logs_in_facts
     from sgxkit.host.log_source import FileLog, StreamLog, journal_of_aesm, kernel_log
+    from sgxkit.host.support_bundle import bundle_in, facts_of, logs_of
 
     entries = load_catalogue()
     sources: list[LogSource] = []
+    host: Facts | None = None
     for name in named:
-        sources.append(StreamLog("-", sys.stdin.buffer) if name == STANDARD_INPUT else FileLog(Path(name)))
+        if name == STANDARD_INPUT:
+            sources.append(StreamLog(name, sys.stdin.buffer))
+        elif (bundle := bundle_in(Path(name))) is None:
+            sources.append(FileLog(Path(name)))
+        elif host is not None or facts_file is not None or this_host:
+            raise InputError(msg("{bundle} brings facts of its own, and there are others", bundle=name))
+        else:
+            host = facts_of(bundle)
+            sources += logs_of(bundle, name)
     if journal:
         sources.append(journal_of_aesm())
     if dmesg:
         sources.append(kernel_log())
-    host: Facts | None = None
     with _progress(sources) as advance:
         if facts_file is not None:
             host = load_facts(facts_file)

@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 "--facts",
                 metavar="FILE",
-                help="Judge captured facts (our JSON or sgx-detect's YAML; - reads standard input), not this host.",
+                help="Judge captured facts (our JSON, sgx-detect's YAML, a support bundle, - stdin), not this host.",
             ),
         ] = None,
         timeout: Annotated[

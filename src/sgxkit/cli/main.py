@@ -30,6 +30,7 @@ from sgxkit.cli import (
     ratls,
     secrets,
     setup,
+    support_bundle,
     up,
 )
 from sgxkit.errors import SgxkitError
@@ -73,6 +74,7 @@ def root(
 
 doctor.register(app)
 diagnose.register(app)
+support_bundle.register(app)
 quote.register(app)
 quote_verify.register(app)
 collateral.register(app)

@@ -73,11 +73,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def load_facts(source: Path | str | bytes) -> Facts:
-    """Read captured facts from a file's path or its content: our JSON document or sgx-detect's ``--export`` YAML.
+    """Read captured facts from a file's path or its content: our JSON document, sgx-detect's YAML, a support bundle.
 
     Raises InputError when the file cannot be read, FormatError when it is neither, or is not valid.
     """
     data = source if isinstance(source, bytes) else _read(Path(source))
+    from sgxkit.host.support_bundle import facts_of, is_bundle, read_bundle  # noqa: PLC0415 - for this kind of file
+
+    if is_bundle(data):
+        return facts_of(read_bundle(data))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
