@@ -195,3 +195,26 @@ def test_byte_for_byte_what_gramines_own_tools_make(
     assert document(capsys, "sign", "app.manifest", *made, "app.manifest.sgx", *unknown)[0] == 0
     for suffix in ("manifest.sgx", "sig"):
         assert (folder / f"app.{suffix}").read_bytes() == (folder / f"theirs.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["helloworld", "python", "sqlite"])
+def test_a_new_project_runs_in_gramine(kind: str, folder: Path, key: Path) -> None:
+    if shutil.which("gramine-direct") is None or find_installation() is None:
+        pytest.skip("Gramine is not installed here")
+    if kind == "sqlite" and not Path("/usr/bin/sqlite3").exists():
+        pytest.skip("sqlite3 is not installed here")
+    assert command("new", "my-app", "--template", kind).returncode == 0
+    for target in ("all", "test", "sign"):
+        subprocess.run(
+            ["make", target, f"SGXKIT={SGXKIT}", f"KEY={key}"], cwd="my-app", check=True, capture_output=True
+        )
+    assert (folder / "my-app" / "my-app.sig").exists()
+
+
+def test_a_project_is_made_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = document(capsys, "new", "my-app", "--template", "nodejs")
+    assert code == 0
+    assert "my-app/my-app.manifest.template" in said["made"]
+    done = command("new", "my-app")
+    assert done.returncode == 3
+    assert "my-app is there already" in done.stderr

@@ -183,4 +183,9 @@ CATALOG: dict[str, str] = {
     "leave it out; Gramine makes /etc/resolv.conf and /etc/hostname where they are asked for": "请省略；需要时 Gramine 会生成 /etc/resolv.conf 和 /etc/hostname",
     "leave it out, or put it on a tmpfs or an encrypted mount": "请省略，或放在 tmpfs 或加密挂载上",
     "{uri} looks like a database; a trusted file cannot be written": "{uri} 看起来是数据库；可信文件不能写入",
+    "{name} cannot be the name of a program": "{name} 不能作为程序名",
+    "letters, digits, dots, dashes and underscores are possible": "可以使用字母、数字、点、短横线和下划线",
+    "{path} is there already": "{path} 已经存在",
+    "name a new folder": "请指定一个新目录",
+    "next: {command}": "下一步：{command}",
 }
