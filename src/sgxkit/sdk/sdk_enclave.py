@@ -289,8 +289,8 @@ class SdkEnclave:
                 status = self._handle(call, left)
                 if status is not None:
                     return status
-                outside = left.registers
-                left = self.enclave.resume(thread.tcs, Registers(rsp=outside.rsp, rbp=outside.rbp))
+                pointer = thread.exception_pointer()
+                left = self.enclave.resume(thread.tcs, Registers(rsp=pointer, rbp=pointer))
                 continue
             number = _signed(left.registers.rdi)
             if number == OCMD_ERET:
@@ -302,7 +302,7 @@ class SdkEnclave:
     def _handle(self, call: _Call, left: ExitRegisters) -> int | None:
         """Show the enclave its exception. Returns None when it can be resumed, else the status of the ECALL."""
         crash = self._look(call.thread.tcs, left)
-        pointer = (left.registers.rsp - PAGE_SIZE) & -16
+        pointer = call.thread.exception_pointer()
         again = self.enclave.enter(call.thread.tcs, _registers(ECMD_EXCEPT, 0, pointer, pointer))
         status = again.registers.rsi & _STATUS_MASK
         if again.exception is None and _signed(again.registers.rdi) == OCMD_ERET:

@@ -15,6 +15,8 @@ from sgxkit.enclave.platform import OutsideMemory
 _RED_ZONE = 256
 """Bytes below a stack pointer that are left alone: System V's red zone of 128, and some."""
 _ALIGNMENT = 16
+_EXCEPTIONS = 1 << 14
+"""Bytes at the end of a stack that only ECMD_EXCEPT uses, wherever the interrupted ECALL's stack pointer is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,10 @@ class TrustedThread:
         """The stack pointer for another entry."""
         top = self.pointers[-1] if self.pointers else self.stack + self.stack_size
         return (top - _RED_ZONE) & -_ALIGNMENT
+
+    def exception_pointer(self) -> int:
+        """The stack pointer for showing the enclave an exception, and for resuming it."""
+        return (self.stack + _EXCEPTIONS - _RED_ZONE) & -_ALIGNMENT
 
 
 class ThreadPool:

@@ -7,11 +7,15 @@ import ctypes
 import inspect
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from doubles.compiled_enclave import EDL, THREADS, compiled_enclave, platform
+from sgxkit.enclave.files import read_signature
+from sgxkit.enclave.platform import Enclave, ExitRegisters, Registers
+from sgxkit.enclave.sdk_elf import read_sdk_elf
 from sgxkit.errors import InputError, SgxkitError
 from sgxkit.sdk.edl.interface import parse_interface
 from sgxkit.sdk.ocall import receive
@@ -408,6 +412,37 @@ def test_a_stripped_enclave_runs(tmp_path: Path) -> None:
 def test_symbols_and_memory(enclave: SdkEnclave) -> None:
     table = enclave.symbol("g_ecall_table")
     assert int.from_bytes(enclave.read(table, 8), "little") == len(enclave.interface.ecalls)
+
+
+class Reticent:
+    """An enclave of a platform that tells nothing of an exception but that it happened, as the kernel's is."""
+
+    def __init__(self, enclave: Enclave) -> None:
+        self.inner = enclave
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def enter(self, tcs: int, registers: Registers) -> ExitRegisters:
+        return self.told(self.inner.enter(tcs, registers))
+
+    def resume(self, tcs: int, registers: Registers) -> ExitRegisters:
+        return self.told(self.inner.resume(tcs, registers))
+
+    def told(self, left: ExitRegisters) -> ExitRegisters:
+        if left.exception is None:
+            return left
+        return ExitRegisters(Registers(rax=3), replace(left.exception, rip=None, address=None))
+
+
+def test_a_platform_that_tells_little_of_an_exception(fresh: SdkEnclave, image: Path) -> None:
+    loaded = platform().load(read_sdk_elf(image.read_bytes(), edmm=False), read_signature(image), debug=True)
+    with SdkEnclave(Reticent(loaded), fresh.interface, elf=image.read_bytes()) as enclave:  # type: ignore[arg-type]
+        assert enclave.undefined() == 42
+        with pytest.raises(EnclaveCrashed) as crashed:
+            enclave.peek(0x1000)
+        assert crashed.value.crash is not None
+        assert crashed.value.crash.frames[0].function == "look"
 
 
 def test_an_interrupt_ends_an_ecall_at_once(fresh: SdkEnclave) -> None:
