@@ -39,7 +39,17 @@ class TcpAddress:
         return f"tcp://127.0.0.1:{self.port}"
 
 
-Address = UnixAddress | TcpAddress
+@dataclass(frozen=True, slots=True)
+class AbstractAddress:
+    """A name in Linux' abstract socket namespace: it ends with the process that listens, however that ends."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"\0{self.name}"
+
+
+Address = UnixAddress | TcpAddress | AbstractAddress
 
 
 def has_unix_sockets() -> bool:

@@ -184,7 +184,7 @@ def _connect(address: Address, deadline: float) -> socket.socket:
         while True:
             connection.settimeout(_left(deadline))
             try:
-                connection.connect(str(address.path))
+                connection.connect(str(address))
             except BlockingIOError:  # its queue of connections is full
                 time.sleep(min(0.01, _left(deadline)))
             else:

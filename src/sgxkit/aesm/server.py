@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from sgxkit.aesm.address import Address, TcpAddress, UnixAddress, has_unix_sockets
+from sgxkit.aesm.address import AbstractAddress, Address, TcpAddress, UnixAddress, has_unix_sockets
 from sgxkit.aesm.client import QE_REPORT_INFO_SIZE, REPORT_SIZE
 from sgxkit.aesm.codes import AesmCode, AesmError
 from sgxkit.aesm.key_id import KEY_ID_SIZE, listed_key_ids, same_key
@@ -270,6 +270,8 @@ def _listen(address: Address, mode: int) -> socket.socket:
     try:
         if isinstance(address, TcpAddress):
             listener.bind(("127.0.0.1", address.port))
+        elif isinstance(address, AbstractAddress):
+            listener.bind(str(address))
         else:
             listener.bind(str(address.path))
             address.path.chmod(mode)

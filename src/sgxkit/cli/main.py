@@ -33,6 +33,7 @@ from sgxkit.cli import (
     support_bundle,
     up,
 )
+from sgxkit.cli import run as run_program
 from sgxkit.errors import SgxkitError
 from sgxkit.messages import msg
 
@@ -84,7 +85,9 @@ aesm.register(app)
 lab.register(app)
 k8s.register(app)
 setup.register(app)
+run_program.register(app)
 up.register(app)
+run_program.register(app)
 ratls.register(app)
 secrets.register(app)
 

@@ -99,8 +99,13 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as the command `name` of `app`, with the common options added to its own."""
+def command(
+    app: typer.Typer, name: str, *, options_first: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as the command `name` of `app`, with the common options added to its own.
+
+    With `options_first`, everything from the first argument on is an argument.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function, eval_str=True)
@@ -113,7 +118,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         parameters = [*signature.parameters.values(), *_COMMON]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by typer
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name, cls=_Command)(run)
+        context: dict[str, Any] = {"allow_interspersed_args": False} if options_first else {}
+        app.command(name, cls=_Command, context_settings=context)(run)
         return function
 
     return register

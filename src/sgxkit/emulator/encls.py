@@ -6,6 +6,7 @@ The operating system has the EPC mapped one to one: an EPC operand is its physic
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 
 from sgxkit.emulator.epc import EpcmEntry
@@ -140,6 +141,53 @@ def eadd(processor: Processor, memory: Memory, rbx: int, rcx: int) -> None:
         ),
     )
     enclave.children += 1
+
+
+def add_regular_pages(
+    processor: Processor, secs: int, page: int, linear: int, *, secinfo: SecInfo, contents: bytes | int, measure: bool
+) -> None:
+    """What EADD and, with `measure`, EEXTEND of every page of a run of regular pages do, in one step.
+
+    `page` and `linear` are the first EPC page, all of which are free, and its ENCLAVEADDRESS; `contents` are whole
+    pages, or how many pages of zeros.
+    """
+    enclave = require_secs(processor, secs)
+    count = contents if isinstance(contents, int) else len(contents) // PAGE_SIZE
+    end = linear + count * PAGE_SIZE
+    if secinfo.page_type != PageType.REG:
+        raise refuse("SECINFO.FLAGS.PT", secinfo.page_type)
+    if secinfo.flags & PageFlags.RW == PageFlags.W:
+        raise refuse("SECINFO.FLAGS", hex(secinfo.word))
+    if not (enclave.covers(linear) and enclave.covers(end - 1)):
+        raise refuse("PAGEINFO.LINADDR", hex(linear))
+    require_not_initialized(enclave)
+    data = bytes(count * PAGE_SIZE) if measure and isinstance(contents, int) else contents
+    flags, base = secinfo.to_bytes()[:48], enclave.secs.baseaddr
+    records: list[bytes] = []
+    for number in range(count):
+        offset = linear - base + number * PAGE_SIZE
+        records.append(_MEASURED_ADD.pack(b"EADD\0\0\0\0", offset, flags))
+        if measure:
+            assert isinstance(data, bytes)
+            at = number * PAGE_SIZE
+            for chunk in range(0, PAGE_SIZE, CHUNK_SIZE):
+                records.append(_MEASURED_EXTEND.pack(b"EEXTEND\0", offset + chunk))
+                records.append(data[at + chunk : at + chunk + CHUNK_SIZE])
+    enclave.measurement.update(b"".join(records))
+    if isinstance(contents, bytes):
+        for number in range(count):
+            processor.epc.write(page + number * PAGE_SIZE, contents[number * PAGE_SIZE : (number + 1) * PAGE_SIZE])
+    entry = EpcmEntry(valid=True, page_type=PageType.REG, secs=secs, address=linear, permissions=secinfo.permissions)
+    processor.epc.set_run(page, count, entry)
+    enclave.children += count
+
+
+def remove_enclave(processor: Processor, secs: int, runs: Iterable[tuple[int, int]]) -> None:
+    """EREMOVE all pages of an enclave that no thread is in, in one step; `runs` are (EPC page, count)."""
+    for page, count in runs:
+        processor.epc.free_run(page, count)
+    del processor.enclaves[secs]
+    processor.epc.free(secs)
 
 
 def check_tcs(processor: Processor, enclave: SecsState, tcs: Tcs) -> None:

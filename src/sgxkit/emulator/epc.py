@@ -5,7 +5,7 @@ Intel SDM Vol. 3D, 34.5 (EPC, EPCM) and 35.19 (EPCM entries).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sgxkit.emulator.chunk import CHUNK_SIZE, Chunk
 from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageType
@@ -71,6 +71,16 @@ class Epc:
         old = self._entries.get(page, FREE)
         self._entries[page] = entry
         self._changed(old.permissions | entry.permissions)
+
+    def set_run(self, address: int, pages: int, entry: EpcmEntry) -> None:
+        """Set the entries of pages that follow each other, as their linear addresses do from `entry.address` on."""
+        for at in range(0, pages * PAGE_SIZE, PAGE_SIZE):
+            self.set_entry(address + at, replace(entry, address=entry.address + at))
+
+    def free_run(self, address: int, pages: int) -> None:
+        """Make pages that follow each other free."""
+        for page in range(address, address + pages * PAGE_SIZE, PAGE_SIZE):
+            self.free(page)
 
     def free(self, address: int) -> None:
         """Make the page that `address` is in free; its contents are gone."""

@@ -35,6 +35,9 @@ _XSAVE_COMPONENTS = {
 }
 
 
+_ALIGNED_COMPONENTS = (17, 18)
+
+
 class ExitType(IntEnum):
     """EXITINFO.EXIT_TYPE: what raised the exception."""
 
@@ -165,6 +168,20 @@ def xsave_size(xfrm: int) -> int:
     """Bytes of the standard XSAVE area that the components of `xfrm` need (CPUID leaf 0DH)."""
     ends = [offset + size for bit, (offset, size) in _XSAVE_COMPONENTS.items() if xfrm >> bit & 1]
     return max([_XSAVE_LEGACY_AND_HEADER, *ends])
+
+
+def compacted_components(xcomp_bv: int) -> dict[int, tuple[int, int, int]]:
+    """Where the components of a compacted XSAVE area are, by bit: offset there, offset in a standard area, size.
+
+    Intel SDM Vol. 1, 13.4.3. Bits 0, 1 and 63 have no part in it; AMX state is aligned to 64 bytes.
+    """
+    found, at = {}, _XSAVE_LEGACY_AND_HEADER
+    for bit, (standard, size) in sorted(_XSAVE_COMPONENTS.items()):
+        if xcomp_bv >> bit & 1:
+            at = -(-at // 64) * 64 if bit in _ALIGNED_COMPONENTS else at
+            found[bit] = at, standard, size
+            at += size
+    return found
 
 
 def misc_size(miscselect: int) -> int:
