@@ -26,10 +26,10 @@ class Coverage:
     pages: dict[int, PageFlags] = field(default_factory=dict)
     outside: dict[int, PageFlags] = field(default_factory=dict)
 
-    def executed(self, addresses: Iterable[int]) -> None:
+    def executed(self, addresses: Iterable[int], times: int = 1) -> None:
         """Count instructions at these linear addresses."""
-        base = self.base
-        self.instructions.update(address - base for address in addresses)
+        for address in addresses:
+            self.instructions[address - self.base] += times
 
     def not_executed(self, addresses: Iterable[int]) -> None:
         """Take back what `executed` counted."""

@@ -42,6 +42,7 @@ _SNIPPET_SIZE = 16
 _TCG_BUFFER = 32 << 20
 _CONTROL = 1 << 9 | 1 << 10 | 1 << 16 | 1 << 18
 """CR4: OSFXSR, OSXMMEXCPT, FSGSBASE, OSXSAVE."""
+_NO_BLOCK = (0, 0)
 _BLOCKS_A_LOOK = 1000
 """How many blocks of code pass between two looks at the clock, where blocks are counted."""
 
@@ -157,7 +158,8 @@ class Cpu:
         uc.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid)
         self._block_hook, self._code_hook = unicorn.UC_HOOK_BLOCK, unicorn.UC_HOOK_CODE
         self._counting: int | None = None
-        self._block: tuple[int, int] = (0, 0)
+        self._block = _NO_BLOCK
+        self._executed: dict[tuple[int, ...], int] = {}
         self._blocks = 0
         self._starts: dict[tuple[int, int], tuple[int, ...]] = {}
         self._snippets: dict[str, int] = {}
@@ -262,7 +264,7 @@ class Cpu:
     def _run_from(self, rip: int) -> Event | None:
         """Run until Unicorn stops; None where nothing has happened to the code."""
         stop = self._stop = _Stop()
-        self._block = (0, 0)
+        self._block = _NO_BLOCK
         failed = False
         try:
             if self.limits.instructions is not None or self.coverage is not None:
@@ -370,28 +372,29 @@ class Cpu:
         return False
 
     def _on_block(self, _uc: object, start: int, size: int, _data: object) -> None:
-        if self._counting is None or self._stop.event is not None or self._stop.new is not None:
+        stop, limits = self._stop, self.limits
+        if self._counting is None or stop.event is not None or stop.new is not None or start >> 56 == _SCRATCH >> 56:
             return
-        if start >> 56 == _SCRATCH >> 56:
-            return
-        limits = self.limits
-        instructions = self._instructions(start, size)
+        block = (start, size)
+        instructions = self._starts.get(block)
+        if instructions is None:
+            instructions = self._instructions(start, size)
         if limits.instructions is not None and limits.count + len(instructions) > limits.instructions:
-            self._stop.event = Enough()
-            self._block = (0, 0)
+            stop.event = Enough()
+            self._block = _NO_BLOCK
             self._uc.emu_stop()
             return
         self._blocks += 1
         if self._blocks >= _BLOCKS_A_LOOK:
             self._blocks = 0
             if time.monotonic() > limits.deadline or self.space.thread.processor.turns.wanted:
-                self._block = (0, 0)
+                self._block = _NO_BLOCK
                 self._uc.emu_stop()
                 return
         limits.count += len(instructions)
         if self.coverage is not None:
-            self.coverage.executed(instructions)
-        self._block = (start, size)
+            self._executed[instructions] = self._executed.get(instructions, 0) + 1
+        self._block = block
 
     # Code
 
@@ -437,7 +440,11 @@ class Cpu:
         return found
 
     def _settle_block(self, *, failed: bool) -> None:
-        """Take back what was counted of a block that was left in its middle."""
+        """Note what was executed, but for what is left of a block that was left in its middle."""
+        if self.coverage is not None:
+            for instructions, times in self._executed.items():
+                self.coverage.executed(instructions, times)
+            self._executed.clear()
         start, size = self._block
         rip = self.read("rip")
         if not size or not (failed or self._stop.event is not None) or not start <= rip < start + size:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sgxkit.emulator.einit import einit
@@ -11,7 +12,8 @@ from sgxkit.emulator.epc import Epc
 from sgxkit.emulator.keys import SecsIdentity
 from sgxkit.emulator.memory import SparseMemory
 from sgxkit.emulator.processor import LogicalProcessor, Processor
-from sgxkit.enclave.image import EnclaveImage
+from sgxkit.emulator.runs import add_run
+from sgxkit.enclave.image import EnclaveImage, PageRun
 from sgxkit.errors import InputError
 from sgxkit.isa.attributes import AttributeFlags, Attributes
 from sgxkit.isa.einittoken import EinitToken
@@ -64,10 +66,12 @@ def load(
     debug: bool = False,
     base: int | None = None,
     token: EinitToken = _NO_TOKEN,
+    progress: Callable[[int], None] | None = None,
 ) -> LoadedEnclave:
     """Create, fill and initialize the enclave of `image` at `base`, by default the lowest multiple of its size.
 
-    MISCSELECT and ATTRIBUTES are SIGSTRUCT's; `debug` adds DEBUG. Raises SgxError or a Fault as the leaf functions
+    MISCSELECT and ATTRIBUTES are SIGSTRUCT's; `debug` adds DEBUG. `progress` is told how many pages have been added
+    each time that some have. Needs NumPy. Raises SgxError or a Fault as the leaf functions
     do, and InputError when the EPC is full; then nothing is left behind.
     """
     base = image.size if base is None else base
@@ -89,17 +93,19 @@ def load(
     pages: dict[int, int] = {}
     tcs = []
     try:
-        for page in image.pages():
-            linear, epc_page = base + page.offset, _take(free)
-            memory.write(_SOURCE, page.data)
-            memory.write(_SECINFO, page.secinfo.to_bytes())
-            memory.write(_INFO, PageInfo(linear, _SOURCE, _SECINFO, secs_page).to_bytes())
-            eadd(processor, memory, _INFO, epc_page)
-            pages[linear] = epc_page
-            for chunk in page.measured:
-                eextend(processor, secs_page, epc_page + chunk * CHUNK_SIZE)
-            if page.secinfo.page_type == PageType.TCS:
-                tcs.append(linear)
+        for run in image.runs:
+            linear = [base + run.offset + index * PAGE_SIZE for index in range(run.count)]
+            pages.update(zip(linear, itertools.islice(free, run.count), strict=False))
+            if run.count and linear[-1] not in pages:
+                raise InputError(msg("the EPC is full"), hint=msg("remove an enclave, or emulate a larger EPC"))
+            if run.secinfo.page_type == PageType.REG:
+                add_run(processor, secs_page, run, [pages[address] for address in linear])
+            else:
+                _add_one_by_one(processor, memory, secs_page, run, [(address, pages[address]) for address in linear])
+            if run.secinfo.page_type == PageType.TCS:
+                tcs.extend(linear)
+            if progress is not None:
+                progress(run.count)
         memory.write(_SOURCE, sigstruct.to_bytes())
         memory.write(_TOKEN, token.to_bytes())
         require_success(Encls.EINIT, einit(processor, memory, _SOURCE, secs_page, _TOKEN))
@@ -107,6 +113,18 @@ def load(
         _remove(processor, [*pages.values(), secs_page])
         raise
     return LoadedEnclave(processor, secs_page, pages, tuple(tcs))
+
+
+def _add_one_by_one(
+    processor: Processor, memory: SparseMemory, secs: int, run: PageRun, pages: list[tuple[int, int]]
+) -> None:
+    for index, (linear, page) in enumerate(pages):
+        memory.write(_SOURCE, run.page(index))
+        memory.write(_SECINFO, run.secinfo.to_bytes())
+        memory.write(_INFO, PageInfo(linear, _SOURCE, _SECINFO, secs).to_bytes())
+        eadd(processor, memory, _INFO, page)
+        for chunk in run.measured:
+            eextend(processor, secs, page + chunk * CHUNK_SIZE)
 
 
 def _remove(processor: Processor, pages: list[int]) -> None:

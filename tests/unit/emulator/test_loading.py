@@ -8,11 +8,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from doubles.enclaves import AEP, EPC_BASE, FLAGS, RBP, RSP, new_processor, sigstruct_for
+from doubles.enclaves import (
+    AEP,
+    EPC_BASE,
+    FLAGS,
+    RBP,
+    REG_RW,
+    REG_RX,
+    RSP,
+    SECS,
+    TCS_PAGE,
+    THREAD,
+    Os,
+    new_processor,
+    sigstruct_for,
+)
 from sgxkit.emulator.access import read_enclave
+from sgxkit.emulator.encls import eextend
 from sgxkit.emulator.entry import eenter, eexit
 from sgxkit.emulator.epc import FREE
-from sgxkit.emulator.faults import Fault
+from sgxkit.emulator.faults import Fault, GeneralProtectionFault
 from sgxkit.emulator.loading import load
 from sgxkit.emulator.processor import Processor
 from sgxkit.enclave.image import EnclaveImage, PageRun
@@ -130,3 +145,47 @@ def test_sigstruct_decides_the_attributes() -> None:
     enclave = load(new_processor(), IMAGE, certificate(IMAGE, attributes=Attributes(FLAGS, 7)))
     assert enclave.identity.attributes.xfrm == 7
     assert enclave.thread().xcr0 == 7
+
+
+def test_a_run_is_added_as_its_pages_would_be_one_by_one() -> None:
+    told: list[int] = []
+    data = bytes(range(256)) * 32
+    runs = (
+        PageRun(0x0000, 1, TCS_PAGE, data=THREAD.to_bytes()),
+        PageRun(0x1000, 2, REG_RW, measured=(3, 1), data=data),
+        PageRun(0x4000, 3, REG_RX, data=b"\x90" * PAGE_SIZE),
+        PageRun(0x8000, 2, REG_RW, measured=()),
+    )
+    image = EnclaveImage(size=0x1_0000, ssaframesize=1, runs=runs)
+    system = Os()
+    system.create(replace(SECS, baseaddr=0x10_0000))
+    for page in image.pages():
+        system.add(0x10_0000 + page.offset, page.secinfo, page.data, measure=False)
+        for chunk in page.measured:
+            eextend(system.processor, system.secs, system.pages[0x10_0000 + page.offset] + chunk * 256)
+    processor = new_processor()
+    loaded = load(processor, image, sigstruct_for(system.measurement), base=0x10_0000, progress=told.append)
+    assert told == [1, 2, 3, 2]
+    assert loaded.pages.keys() == system.pages.keys()
+    for linear, page_address in loaded.pages.items():
+        ours, theirs = processor.epc.entry(page_address), system.processor.epc.entry(system.pages[linear])
+        assert replace(ours, secs=None) == replace(theirs, secs=None)
+        assert ours.secs == loaded.secs
+        assert processor.epc.read(page_address, PAGE_SIZE) == system.processor.epc.read(
+            system.pages[linear], PAGE_SIZE
+        )
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        PageRun(0x1000, 1, SecInfo(PageFlags.W, PageType.REG)),
+        PageRun(0xF000, 2, REG_RW),
+    ],
+)
+def test_a_run_is_refused_as_its_pages_would_be(run: PageRun) -> None:
+    processor = new_processor()
+    image = EnclaveImage(size=0x1_0000, ssaframesize=1, runs=(run,))
+    with pytest.raises(GeneralProtectionFault):
+        load(processor, image, sigstruct_for(bytes(32)))
+    assert not processor.enclaves
