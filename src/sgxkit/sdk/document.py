@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sgxkit.errors import InputError
+from sgxkit.messages import Message
 from sgxkit.sdk.edl.interface import Interface
 from sgxkit.sdk.edl.syntax import Composite, Declaration, Ecall, Enumeration, Ocall
 from sgxkit.sdk.layout import StructLayout, Types
@@ -27,12 +28,12 @@ def interface_document(interface: Interface, types: Types) -> dict[str, Any]:
     }
 
 
-def marshalling(function: Ecall | Ocall, types: Types) -> tuple[StructLayout | None, str | None]:
+def marshalling(function: Ecall | Ocall, types: Types) -> tuple[StructLayout | None, Message | None]:
     """The layout of what a function passes, or the reason why it is not known."""
     try:
         return types.marshalling(function), None
     except InputError as error:
-        return None, str(error)
+        return None, error.message
 
 
 def _ecall(number: int, ecall: Ecall, types: Types) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _function(number: int, function: Ecall | Ocall, types: Types) -> dict[str, A
         "returns": str(function.returns),
         "parameters": [_declaration(parameter) for parameter in function.parameters],
         "marshalling": None if layout is None else _layout(layout),
-        "unknown": unknown,
+        "unknown": None if unknown is None else str(unknown),
     }
 
 
