@@ -115,6 +115,7 @@ class Types:
             self._composites[tag, composite.name] = composite
         self._known = {**SDK_TYPES, **(known or {})}
         self._layouts: dict[tuple[str, str], StructLayout] = {}
+        self._passed_by: dict[str, StructLayout | None] = {}
 
     def resolve(self, kind: CType, dimensions: tuple[int, ...] = (), depth: int = 0) -> Resolved:
         """Look up a type; raises InputError for one that nobody has described."""
@@ -156,6 +157,11 @@ class Types:
 
     def marshalling(self, function: Ecall | Ocall) -> StructLayout | None:
         """The struct in which edger8r passes what a function takes and returns; None where that is nothing."""
+        if function.name not in self._passed_by:
+            self._passed_by[function.name] = self._marshalling(function)
+        return self._passed_by[function.name]
+
+    def _marshalling(self, function: Ecall | Ocall) -> StructLayout | None:
         members: list[tuple[str, Resolved, str]] = []
         if function.returns != VOID:
             members.append(("ms_retval", self.resolve(function.returns), str(function.returns)))
