@@ -12,6 +12,7 @@ class DriverError(HostError):
     """The kernel's refusal: which step it refused (open, ECREATE, EADD, EINIT, mmap, ...), and its error number."""
 
     code = "driver"
+    exit_code = 1
 
     def __init__(self, step: str, error: OSError | None, message: Message, hint: Message) -> None:
         super().__init__(message, hint=hint)
@@ -64,7 +65,7 @@ def init_problem(error: OSError) -> DriverError:
     """EINIT."""
     hints = {
         errno.EPERM: msg(
-            "the processor refused SIGSTRUCT: `sgxkit enclave verify` tells whether it is for this image"
+            "SIGSTRUCT is for another image (`sgxkit enclave verify` tells), or its author may not launch here"
         ),
         errno.EACCES: msg("ATTRIBUTES.PROVISIONKEY needs /dev/sgx_provision, which belongs to the group sgx_prv"),
         errno.EIO: msg("the machine slept, or lost its enclave memory otherwise: create the enclave again"),

@@ -47,7 +47,7 @@ def collect_facts(
             hint=msg("A system call of this host hangs; look for processes in state D and at the kernel's log."),
         ) from error
     finally:
-        _end(process)
+        end(process)
     if process.returncode != 0:
         lines = errors.decode("utf-8", "replace").strip().splitlines() or [f"exit status {process.returncode}"]
         raise HostError(msg("The probe of this host failed: {reason}", reason=lines[-1][:500]))
@@ -59,8 +59,8 @@ def collect_facts(
         ) from error
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the probe if it still runs, asked first, so that it ends what it started itself; then let go of it."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a child that still runs, asked first, so that it ends what it started itself; then let go of it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             break

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from sgxkit.host.collect import end
 from sgxkit.host.document import Unread
 from sgxkit.host.facts import Facts, Launch, LaunchFacts
 
@@ -27,17 +28,20 @@ def with_launch_test(facts: Facts, timeout: float = 5.0) -> Facts:
 def _tried(timeout: float) -> LaunchFacts:
     # -P: this program's own modules, and none of the folder that the caller happens to be in.
     command = [sys.executable, "-P", "-m", "sgxkit.host.launch_probe"]
+    process = subprocess.Popen(  # noqa: S603 - our own module, an argument list, no shell
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
-        outcome = subprocess.run(  # noqa: S603 - our own module, an argument list, no shell
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout
-        )
+        output, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         unread = Unread("timeout", f"launching an enclave took more than {timeout:g} seconds")
         return LaunchFacts(unread, unread)
-    if outcome.returncode != 0:
-        lines = outcome.stderr.decode("utf-8", "replace").strip().splitlines() or ["no output"]
-        unread = Unread("error", f"the launch test ended with {outcome.returncode}: {lines[-1][:_MAX_TEXT]}")
+    finally:
+        end(process)
+    if process.returncode != 0:
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no output"]
+        unread = Unread("error", f"the launch test ended with {process.returncode}: {lines[-1][:_MAX_TEXT]}")
         return LaunchFacts(unread, unread)
-    found = json.loads(outcome.stdout)
+    found = json.loads(output)
     debug, production = (Launch(**found[mode]) for mode in ("debug", "production"))
     return LaunchFacts(debug, production)

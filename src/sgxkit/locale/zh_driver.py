@@ -19,8 +19,8 @@ CATALOG: dict[str, str] = {
     "the machine slept, or lost its enclave memory otherwise: create the enclave again": (
         "机器曾经休眠，或因其他原因丢失了 enclave 内存：请重新创建 enclave"
     ),
-    "the processor refused SIGSTRUCT: `sgxkit enclave verify` tells whether it is for this image": (
-        "处理器拒绝了 SIGSTRUCT：`sgxkit enclave verify` 会说明它是否属于此映像"
+    "SIGSTRUCT is for another image (`sgxkit enclave verify` tells), or its author may not launch here": (
+        "SIGSTRUCT 属于另一映像（`sgxkit enclave verify` 会说明），或其签名者不得在此启动 enclave"
     ),
     "ATTRIBUTES.PROVISIONKEY needs /dev/sgx_provision, which belongs to the group sgx_prv": (
         "ATTRIBUTES.PROVISIONKEY 需要 /dev/sgx_provision，它属于 sgx_prv 组"

@@ -25,21 +25,24 @@ class _Outcome(Generic[T]):
 def in_background(work: Callable[[], T]) -> T:
     """Return what `work` returns, or raise what it raises; an interrupt of the caller waits a little for its end."""
     outcome: _Outcome[T] = _Outcome()
+    ended = threading.Event()
 
     def run() -> None:
         try:
             outcome.value.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again for the caller
             outcome.error = error
+        finally:
+            ended.set()
 
     # What the caller has chosen, such as the language of messages, is in its context.
     thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)  # in steps: a wait without end would not let signals through on every system
+        thread.start()
+        while not ended.wait(0.2):  # in steps: a wait without end would not let signals through on every system
+            continue
     except BaseException:
-        thread.join(_PATIENCE)
+        ended.wait(_PATIENCE)
         raise
     if outcome.error is not None:
         raise outcome.error
