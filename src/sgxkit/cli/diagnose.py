@@ -280,7 +280,9 @@ def _print_evidence(console: Console, known: Explanation) -> None:
     for line in known.finding.lines:
         console.print(Text(output.printable(f"     {line.source}:{line.number}: {line.text}"), "dim"))
     more = known.finding.count - len(known.finding.lines)
-    if more:
+    if not known.finding.complete:
+        console.print(Text("     " + output.say(msg("and over {count} lines more", count=more)), "dim"))
+    elif more:
         console.print(Text("     " + output.say(msg("and {count} lines more", count=more)), "dim"))
 
 

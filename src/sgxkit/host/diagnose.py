@@ -247,6 +247,7 @@ def _explanation(known: Explanation) -> dict[str, object]:
         "commands": list(entry.commands),
         "sources": list(entry.sources),
         "lines": finding.count,
+        "lines_complete": finding.complete,
         "evidence": [_line(line) for line in finding.lines],
         "grounds": [
             {

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,9 @@ EXCERPT = 300
 
 KEPT = 3
 """Lines that are kept of one entry in one log: the first ones; the last is kept beside them."""
+
+ENOUGH = 1000
+"""Lines of one log that are counted of one entry: who has so many of them needs no exact number."""
 
 _ANCHOR_LENGTH = 12
 _ESCAPES = re.compile(
@@ -69,16 +72,22 @@ class Line:
 
 @dataclass(slots=True)
 class Finding:
-    """Where an entry was recognised: how many lines of all logs, and those that are kept as evidence."""
+    """Where an entry was recognised.
+
+    count      lines of all logs; at least so many where it is not `complete`.
+    complete   whether all lines were counted; of a log that repeats an entry `ENOUGH` times no more are.
+    lines      those that are kept as evidence.
+    """
 
     entry: Entry
     count: int = 0
+    complete: bool = True
     lines: list[Line] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class LogRead:
-    """A log that was read: bytes and lines, and how many of the lines were recognised."""
+    """A log that was read: bytes and lines, and how many lines were recognised (at least, as in `Finding`)."""
 
     source: str
     size: int = 0
@@ -92,23 +101,11 @@ class Recogniser:
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.findings: dict[str, Finding] = {}
         self.logs: list[LogRead] = []
-        signatures = [(pattern, entry) for entry in entries for pattern in entry.patterns]
-        anchors = choose_anchors([pattern for pattern, _ in signatures])
-        self._signatures: dict[bytes, list[tuple[Pattern, Entry]]] = {}
-        for anchor, signature in zip(anchors, signatures, strict=True):
-            self._signatures.setdefault(anchor, []).append(signature)
-        # Where one anchor begins with another, the shorter one is searched and stands for both.
-        shortest = [anchor for anchor in self._signatures if not _has_prefix(anchor, self._signatures)]
-        for anchor in list(self._signatures):
-            for prefix in shortest:
-                if anchor != prefix and anchor.startswith(prefix):
-                    self._signatures[prefix] += self._signatures.pop(anchor)
-                    break
-        self._search = re.compile(_trie(shortest) if shortest else rb"(?!)").search
+        self._search = _Search([(pattern, entry) for entry in entries for pattern in entry.patterns])
 
     def read(self, source: str, stream: Stream, progress: Callable[[int], object] = lambda _size: None) -> LogRead:
         """Read a log to its end; `progress` is told the bytes read since it was told last."""
-        reading = _LogReading(source, self._search, self._signatures)
+        reading = _LogReading(source, self._search)
         held = b""
         while data := stream.read(CHUNK):
             progress(len(data))
@@ -125,8 +122,32 @@ class Recogniser:
         for name, hits in reading.hits.items():
             finding = self.findings.setdefault(name, Finding(hits.entry))
             finding.count += hits.count
+            finding.complete = finding.complete and hits.count < ENOUGH
             finding.lines += hits.evidence(source)
         return reading.log
+
+
+class _Search:
+    """The search for the anchors of signatures, and the signatures of each anchor.
+
+    `avoid` holds lines that stand in the log again and again: anchors are chosen that are not in them, if there are.
+    """
+
+    def __init__(self, signatures: Sequence[tuple[Pattern, Entry]], avoid: Sequence[bytes] = ()) -> None:
+        self.signatures = signatures
+        self.avoid = avoid
+        self.of_anchor: dict[bytes, list[tuple[Pattern, Entry]]] = {}
+        anchors = choose_anchors([pattern for pattern, _ in signatures], avoid)
+        for anchor, signature in zip(anchors, signatures, strict=True):
+            self.of_anchor.setdefault(anchor, []).append(signature)
+        # Where one anchor begins with another, the shorter one is searched and stands for both.
+        shortest = [anchor for anchor in self.of_anchor if not _has_prefix(anchor, self.of_anchor)]
+        for anchor in list(self.of_anchor):
+            for prefix in shortest:
+                if anchor != prefix and anchor.startswith(prefix):
+                    self.of_anchor[prefix] += self.of_anchor.pop(anchor)
+                    break
+        self.find = re.compile(_trie(shortest) if shortest else rb"(?!)").search
 
 
 @dataclass(slots=True)
@@ -147,16 +168,11 @@ class _Hits:
 class _LogReading:
     """Goes through the chunks of one log."""
 
-    def __init__(
-        self,
-        source: str,
-        search: Callable[[bytes, int], re.Match[bytes] | None],
-        signatures: Mapping[bytes, Sequence[tuple[Pattern, Entry]]],
-    ) -> None:
+    def __init__(self, source: str, search: _Search) -> None:
         self.log = LogRead(source)
         self.hits: dict[str, _Hits] = {}
         self._search = search
-        self._signatures = signatures
+        self._visits: Counter[bytes] = Counter()
         self._recognised = 0  # number of the last line in which something was
 
     def chunk(self, chunk: bytes) -> None:
@@ -164,24 +180,31 @@ class _LogReading:
         chunk = unwrapped(chunk)
         counted = position = 0
         number = self.log.lines + 1
-        while (hit := self._search(chunk, position)) is not None:
+        while (hit := self._search.find(chunk, position)) is not None:
+            anchor = hit[0]
             position = hit.start() + 1
             number += chunk.count(b"\n", counted, position)
             counted = position
             begin = max(chunk.rfind(b"\n", 0, position) + 1, position - MAX_MATCH)
             end = chunk.find(b"\n", position, position + MAX_MATCH)
             window = chunk[begin : end if end >= 0 else position + MAX_MATCH]
-            for pattern, entry in self._signatures[hit[0]]:
-                hits = self.hits.get(entry.id)
-                if hits is not None and hits.number == number:
-                    continue
-                match = pattern.regex.search(window)
-                if match is None and b"\\" in window:
-                    window = without_json_escapes(window)
-                    match = pattern.regex.search(window)
-                if match is not None:
-                    self._found(entry, number, window, match.span())
+            self._visit(anchor, number, window)
+            self._visits[anchor] += 1
+            if self._visits[anchor] == ENOUGH:
+                self._search = self._without_what_repeats(window)
         self.log.lines += chunk.count(b"\n")
+
+    def _visit(self, anchor: bytes, number: int, window: bytes) -> None:
+        for pattern, entry in self._search.of_anchor[anchor]:
+            hits = self.hits.get(entry.id)
+            if hits is not None and (hits.number == number or hits.count >= ENOUGH):
+                continue
+            match = pattern.regex.search(window)
+            if match is None and b"\\" in window:
+                window = without_json_escapes(window)
+                match = pattern.regex.search(window)
+            if match is not None:
+                self._found(entry, number, window, match.span())
 
     def _found(self, entry: Entry, number: int, window: bytes, span: tuple[int, int]) -> None:
         hits = self.hits.get(entry.id)
@@ -196,19 +219,29 @@ class _LogReading:
             self.log.recognised += 1
             self._recognised = number
 
+    def _without_what_repeats(self, window: bytes) -> _Search:
+        """A search that no longer stops at a line which this log repeats: repetition does not make it slow."""
+        wanted = [
+            (pattern, entry)
+            for pattern, entry in self._search.signatures
+            if (hits := self.hits.get(entry.id)) is None or hits.count < ENOUGH
+        ]
+        return _Search(wanted, (*self._search.avoid, window))
 
-def choose_anchors(patterns: Sequence[Pattern]) -> list[bytes]:
+
+def choose_anchors(patterns: Sequence[Pattern], avoid: Sequence[bytes] = ()) -> list[bytes]:
     """For each signature the piece of its literal text that is searched for.
 
     The search stops at every byte that some anchor begins with, so few and rare first bytes are chosen for all of
     them together: always the one that serves most of the signatures still without one, for how common it is.
     """
-    pieces = [_pieces_by_first_byte(pattern) for pattern in patterns]
+    pieces = [_pieces_by_first_byte(pattern, avoid) for pattern in patterns]
     chosen: set[int] = set()
+    repeated = Counter(b"".join(avoid))
     missing = pieces
     while missing:
         serves = Counter(first for piece in missing for first in piece)
-        best = max(serves, key=lambda first: (serves[first] / (1 + _frequency(first)), first))
+        best = max(serves, key=lambda first: (serves[first] / (1 + _frequency(first) + repeated[first]), first))
         chosen.add(best)
         missing = [piece for piece in missing if best not in piece]
     return [
@@ -217,11 +250,15 @@ def choose_anchors(patterns: Sequence[Pattern]) -> list[bytes]:
     ]
 
 
-def _pieces_by_first_byte(pattern: Pattern) -> dict[int, list[bytes]]:
+def _pieces_by_first_byte(pattern: Pattern, avoid: Sequence[bytes]) -> dict[int, list[bytes]]:
+    pieces = [
+        literal[start : start + _ANCHOR_LENGTH]
+        for literal in pattern.anchors
+        for start in range(len(literal) - MIN_ANCHOR + 1)
+    ]
     found: dict[int, list[bytes]] = {}
-    for literal in pattern.anchors:
-        for start in range(len(literal) - MIN_ANCHOR + 1):
-            found.setdefault(literal[start], []).append(literal[start : start + _ANCHOR_LENGTH])
+    for piece in [piece for piece in pieces if not any(piece in line for line in avoid)] or pieces:
+        found.setdefault(piece[0], []).append(piece)
     return found
 
 

@@ -26,6 +26,7 @@ CATALOG: dict[str, str] = {
     "Harmless": "无害",
     "This may only follow from {numbers}.": "这可能只是 {numbers} 的结果。",
     "and {count} lines more": "另有 {count} 行",
+    "and over {count} lines more": "另有超过 {count} 行",
     "{log}: not read: {reason}": "{log}：未读取：{reason}",
     "there is no entry {name} in the catalogue": "目录中没有条目 {name}",
     "`sgxkit diagnose list` lists all, such as {near}": "`sgxkit diagnose list` 列出全部条目，例如 {near}",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgxkit.host.catalogue.shelf import shipped_entries
-from sgxkit.host.recogniser import CHUNK, EXCERPT, KEPT, Recogniser
+from sgxkit.host.recogniser import CHUNK, ENOUGH, EXCERPT, KEPT, Recogniser
 
 ENTRIES = shipped_entries()
 QE3 = "aesm.qe3-no-privilege"
@@ -88,10 +88,33 @@ def test_a_line_longer_than_any_buffer_is_searched_and_counted_once(place: int) 
 
 
 def test_of_many_lines_the_first_and_the_last_are_kept() -> None:
-    data = b"".join(b"%d %s\n" % (number, LINE.encode()) for number in range(1, 1001))
+    data = b"".join(b"%d %s\n" % (number, LINE.encode()) for number in range(1, 901))
     finding = read(data).findings[QE3]
-    assert finding.count == 1000
-    assert [line.number for line in finding.lines] == [*range(1, KEPT + 1), 1000]
+    assert (finding.count, finding.complete) == (900, True)
+    assert [line.number for line in finding.lines] == [*range(1, KEPT + 1), 900]
+
+
+@pytest.mark.parametrize("near", ["x: Failed to load QE3: 0x9999", LINE])
+def test_what_a_log_repeats_hides_nothing_else(near: str) -> None:
+    data = f"{near}\n".encode() * 3 * ENOUGH
+    rest = "[QCNL] Encountered CURL error: (28) Timeout\nFailed to load QE3: 0x2006\nFailed to load PCE: 0x4004\n"
+    findings = read(data + rest.encode()).findings
+    assert {"provider.timeout", "aesm.qe3-no-device", QE3} == findings.keys()
+    assert findings["provider.timeout"].lines[0].number == 3 * ENOUGH + 1
+    if near == LINE:
+        assert (findings[QE3].count, findings[QE3].complete) == (ENOUGH, False)
+    else:
+        assert (findings[QE3].count, findings[QE3].complete) == (1, True)
+
+
+def test_every_entry_repeated_is_counted_as_far_as_it_counts() -> None:
+    few = [entry for entry in ENTRIES if entry.id.startswith(("provider", "aesm"))]
+    recogniser = Recogniser(few)
+    lines = [entry.examples[0].encode() for entry in few]
+    recogniser.read("log", io.BytesIO(b"\n".join(lines * (ENOUGH + 10))))
+    assert {name: finding.count for name, finding in recogniser.findings.items()} == {
+        entry.id: ENOUGH for entry in few
+    }
 
 
 def test_each_log_has_its_own_lines() -> None:
