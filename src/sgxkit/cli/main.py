@@ -29,6 +29,7 @@ from sgxkit.cli import (
     quote_verify,
     ratls,
     secrets,
+    selftest,
     setup,
     support_bundle,
     up,
@@ -85,9 +86,9 @@ aesm.register(app)
 lab.register(app)
 k8s.register(app)
 setup.register(app)
-run_program.register(app)
 up.register(app)
 run_program.register(app)
+selftest.register(app)
 ratls.register(app)
 secrets.register(app)
 

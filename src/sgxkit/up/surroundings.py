@@ -70,10 +70,16 @@ def hardware(aesm: Address, collateral: CollateralSource, trust_anchor: TrustAnc
 @contextmanager
 def temporary_lab() -> Iterator[Surroundings]:
     """A lab that is made, served by this process, and removed with all its files when the block ends."""
-    with _temporary_folder() as folder:
-        create_lab(new_world(DEFAULT_LAB, datetime.now(UTC)), folder=folder)
-        with serving(DEFAULT_LAB, folder=folder) as served:
-            yield _of_serving(served, folder)
+    with temporary_folder("sgxkit-up-") as folder, lab_in(folder) as surroundings:
+        yield surroundings
+
+
+@contextmanager
+def lab_in(folder: Path) -> Iterator[Surroundings]:
+    """A lab that is made in this folder, and served by this process until the block ends."""
+    create_lab(new_world(DEFAULT_LAB, datetime.now(UTC)), folder=folder)
+    with serving(DEFAULT_LAB, folder=folder) as served:
+        yield _of_serving(served, folder)
 
 
 @contextmanager
@@ -106,9 +112,10 @@ def kept_lab(name: str) -> Iterator[Surroundings]:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder that is removed with all that is in it when the block ends; raises InputError."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix="sgxkit-up-"))
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise InputError(
             msg("no temporary folder can be made: {reason}", reason=error.strerror or error),
