@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,56 @@ def test_a_project_is_made_once(folder: Path, capsys: pytest.CaptureFixture[str]
     done = command("new", "my-app")
     assert done.returncode == 3
     assert "my-app is there already" in done.stderr
+
+
+PROGRAM = """
+import threading, pathlib, time
+threads = [threading.Thread(target=time.sleep, args=(0.3,)) for _ in range(3)]
+for thread in threads: thread.start()
+print("read", pathlib.Path("input").read_text())
+for thread in threads: thread.join()
+"""
+
+
+def test_a_program_is_watched_and_its_manifest_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("strace") is None or not Path("/usr/bin/python3").exists():
+        pytest.skip("strace or the system's Python is not installed here")
+    with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # what is below /tmp does not last
+        monkeypatch.chdir(name)
+        Path("program.py").write_text(PROGRAM)
+        Path("input").write_text("something")
+        done = command("new", "app", "--from-command", "/usr/bin/python3 program.py")
+        if "could not be traced" in done.stderr:
+            pytest.skip("programs may not be traced here")
+        assert done.returncode == 0, done.stderr
+        assert "read something" in done.stderr  # what the program prints is not mixed with what sgxkit prints
+        written = Path("app/app.manifest.template").read_text()
+        assert "sgx.max_threads = 8" in written
+        assert f'"file:{name}/input"' in written
+        assert f'"file:{name}/program.py"' in written
+        assert command("check", "app/app.manifest.template").returncode == 0
+        if shutil.which("gramine-direct") is None or find_installation() is None:
+            pytest.skip("Gramine is not installed here: checked, not run")
+        assert command("render", "app/app.manifest.template").returncode == 0
+        shown = subprocess.run(["gramine-direct", "app/app"], capture_output=True, text=True, check=False)
+        assert "read something" in shown.stdout, shown.stderr
+
+
+def test_a_server_is_watched_for_some_time(folder: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed here")
+    done = command("new", "seen", "--from-command", "sleep 60", "--seconds", "1")
+    if "could not be traced" in done.stderr:
+        pytest.skip("programs may not be traced here")
+    assert done.returncode == 0, done.stderr
+    assert "sleep" in (folder / "seen/seen.manifest.template").read_text()
+
+
+def test_commands_that_cannot_be_watched(folder: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed here")
+    for text, problem in (("/nowhere/program", "is no program"), ("a 'b", "is no command"), ("", "is no program")):
+        done = command("new", "seen", "--from-command", text)
+        assert done.returncode == 3
+        assert problem in done.stderr
+    assert not (folder / "seen").exists()

@@ -65,19 +65,13 @@ def create_project(folder: Path, kind: str, *, manifest: str | None = None) -> l
     The folder's name is the program's. `manifest` is a template to be taken instead of the kind's own. Raises
     InputError where the folder has something in it or cannot be made, and for a name that is none for a program.
     """
+    require_new(folder)
     name = folder.absolute().name
-    if _NAME.fullmatch(name) is None:
-        raise InputError(
-            msg("{name} cannot be the name of a program", name=name),
-            hint=msg("letters, digits, dots, dashes and underscores are possible"),
-        )
     files = project_files(name, kind)
     if manifest is not None:
         files[f"{name}.manifest.template"] = manifest
     temporary = folder.absolute().with_name(f".{name}.{secrets.token_hex(4)}")
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(msg("{path} is there already", path=folder), hint=msg("name a new folder"))
         temporary.mkdir()
         for file, content in files.items():
             path = temporary / file
@@ -92,6 +86,24 @@ def create_project(folder: Path, kind: str, *, manifest: str | None = None) -> l
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / file for file in sorted(files)]
+
+
+def require_new(folder: Path) -> None:
+    """Raise InputError where a project cannot be made at `folder`: its name, or something that is there."""
+    name = folder.absolute().name
+    if _NAME.fullmatch(name) is None:
+        raise InputError(
+            msg("{name} cannot be the name of a program", name=name),
+            hint=msg("letters, digits, dots, dashes and underscores are possible"),
+        )
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as problem:
+        raise InputError(
+            msg("{path} cannot be read: {reason}", path=folder, reason=problem.strerror or problem)
+        ) from problem
+    if taken:
+        raise InputError(msg("{path} is there already", path=folder), hint=msg("name a new folder"))
 
 
 def project_files(name: str, kind: str) -> dict[str, str]:

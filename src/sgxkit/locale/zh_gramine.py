@@ -188,4 +188,10 @@ CATALOG: dict[str, str] = {
     "{path} is there already": "{path} 已经存在",
     "name a new folder": "请指定一个新目录",
     "next: {command}": "下一步：{command}",
+    "one of --template and --from-command is needed, not both": "--template 和 --from-command 只能给出一个",
+    "{text} is no command: {reason}": "{text} 不是命令：{reason}",
+    "seen: {files} files, {threads} threads, {processes} processes; exit code {code}": "已观察到：{files} 个文件、{threads} 个线程、{processes} 个进程；退出码 {code}",
+    "{program} is no program that can be run": "{program} 不是可以运行的程序",
+    "{program} could not be traced": "无法跟踪 {program}",
+    "containers need the capability SYS_PTRACE for it": "容器中需要 SYS_PTRACE 权能",
 }
