@@ -116,7 +116,10 @@ class _Stop:
 
 
 class Cpu:
-    """One Unicorn processor; used for one stay in one enclave at a time, and kept for the next."""
+    """One Unicorn processor; used for one stay in one enclave at a time, and kept for the next.
+
+    spent   it has raised an exception, which nobody delivers: it would take another one for a double fault.
+    """
 
     def __init__(self, unicorn: ModuleType, space: Space, *, sgx2: bool) -> None:
         from unicorn import x86_const  # noqa: PLC0415
@@ -142,6 +145,7 @@ class Cpu:
         self._rewritable = False
         self._seen = (-1, -1)
         self._code_seen = -1
+        self.spent = False
         self._abort = Chunk()
         self._own = Chunk()
         uc: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
@@ -364,6 +368,7 @@ class Cpu:
             self._examined[start] = end
 
     def _on_exception(self, _uc: object, vector: int, _data: object) -> None:
+        self.spent = True
         self._stop.event = Trap(vector)
         self._uc.emu_stop()
 

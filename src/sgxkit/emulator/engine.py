@@ -79,7 +79,8 @@ class Engine:
             try:
                 yield Stay(cpu, cpu.space.thread, tcs, registers.rflags, self.observers)
             finally:
-                self._idle.append(cpu)
+                if not cpu.spent:
+                    self._idle.append(cpu)
 
     def _new_cpu(self) -> Cpu:
         unicorn = load_unicorn()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from sgxkit.sdk.initialization import Cpuid
@@ -72,6 +74,15 @@ def own_ocalls(pool: ThreadPool, cpuid: Cpuid, run: Callable[[TrustedThread], No
             pool.threads[tcs].event.release()
         return SdkStatus.SGX_SUCCESS
 
+    def u_sgxssl_ftime(timeb: bytearray, _size: int) -> None:
+        # struct timeb: seconds, milliseconds, and two numbers about zones of time that nobody uses.
+        now = time.time()
+        found = struct.pack("<qHhh2x", int(now), int(now % 1 * 1000), 0, 0)
+        timeb[:] = found[: len(timeb)].ljust(len(timeb), b"\0")
+
+    def u_sgxssl_usleep(microseconds: int) -> None:
+        time.sleep(max(0, microseconds) / 1e6)
+
     return {
         "sgx_oc_cpuidex": sgx_oc_cpuidex,
         "sgx_thread_wait_untrusted_event_ocall": wait,
@@ -81,6 +92,8 @@ def own_ocalls(pool: ThreadPool, cpuid: Cpuid, run: Callable[[TrustedThread], No
         "pthread_create_ocall": create,
         "pthread_wait_timeout_ocall": wait_for,
         "pthread_wakeup_ocall": wake_waiter,
+        "u_sgxssl_ftime": u_sgxssl_ftime,
+        "u_sgxssl_usleep": u_sgxssl_usleep,
     }
 
 

@@ -57,6 +57,7 @@ class SdkStatus(IntEnum):
     SGX_ERROR_PCL_NOT_ENCRYPTED = 0x6002
 
 
+_SHOWN_FRAMES = 24
 _STATUSES = {int(status): status for status in SdkStatus}
 
 
@@ -104,7 +105,9 @@ class EnclaveCrashed(SdkError):  # noqa: N818 - the SDK's word
         lines = [super().__str__()]
         if self.crash is not None:
             lines.append(f"  {self.crash.exception.problem}")
-            lines += [f"  #{number} {frame}" for number, frame in enumerate(self.crash.frames)]
+            frames = self.crash.frames
+            lines += [f"  #{number} {frame}" for number, frame in enumerate(frames[:_SHOWN_FRAMES])]
+            lines += ["  ..."] if len(frames) > _SHOWN_FRAMES else []
         return "\n".join(lines)
 
 
