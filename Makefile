@@ -1,5 +1,5 @@
 # Each target sets up what it needs in .venv, from nothing but Python 3.11+, make and PyPI; repeat runs are quick.
-.PHONY: help up test test-all lint format bench lock clean
+.PHONY: help up test test-all test-kubernetes lint format bench lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,\
@@ -11,6 +11,7 @@ help:
 	@echo 'make up        set up sgxkit in .venv, and run an enclave and prove it: sgxkit up'
 	@echo 'make test      unit and system tests'
 	@echo 'make test-all  the same, with every exhaustive enumeration run whole'
+	@echo 'make test-kubernetes  the charts on a real cluster of one node (root; scripts/cluster_tools.sh first)'
 	@echo 'make lint      format, lint, types, import layers'
 	@echo 'make bench     speed and memory, beside peers and limits'
 	@echo 'make format    rewrite the source in the common format'
@@ -49,6 +50,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+test-kubernetes: $(READY)
+	SGXKIT_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/system/test_k8s_cluster.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

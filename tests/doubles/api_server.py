@@ -72,9 +72,11 @@ class FakeApiServer:
         if verb == "list":
             return self._list(found["resource"], found["namespace"], query)
         if found["resource"] == "pods":
-            for pod in self.pods:
+            for index, pod in enumerate(self.pods):
                 if pod["metadata"]["name"] == found["name"]:
-                    return 200, pod
+                    if method == "PATCH":
+                        self.pods[index] = apply_patch(pod, json.loads(body))
+                    return 200, self.pods[index]
             return _failure(404, f'pods "{found["name"]}" not found')
         node = self.nodes.get(found["name"] or "")
         if found["resource"] != "nodes" or node is None:

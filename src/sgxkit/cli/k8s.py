@@ -27,9 +27,18 @@ k8s_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    from sgxkit.cli import k8s_conformance, k8s_device_plugin, k8s_node_agent, k8s_preflight, k8s_status, k8s_webhook
+    from sgxkit.cli import (
+        k8s_conformance,
+        k8s_device_plugin,
+        k8s_node_agent,
+        k8s_preflight,
+        k8s_status,
+        k8s_verify,
+        k8s_webhook,
+    )
 
-    for module in (k8s_device_plugin, k8s_node_agent, k8s_preflight, k8s_webhook, k8s_status, k8s_conformance):
+    on_nodes = (k8s_device_plugin, k8s_node_agent, k8s_preflight, k8s_webhook)
+    for module in (*on_nodes, k8s_status, k8s_verify, k8s_conformance):
         module.register(k8s_app)
     app.add_typer(k8s_app)
 

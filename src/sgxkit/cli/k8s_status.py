@@ -101,7 +101,9 @@ def _table(*titles: Message | str) -> Table:
 
 
 def _nodes_table(cluster: Cluster) -> Table:
-    table = _table(msg("node"), msg("ready"), msg("EPC asked/has"), msg("enclaves"), msg("plugin"), "AESM")
+    table = _table(
+        msg("node"), msg("ready"), msg("EPC asked/has"), msg("enclaves"), msg("plugin"), "AESM", msg("last quote")
+    )
     for node in sorted(cluster.nodes.values(), key=lambda one: one.name):
         table.add_row(
             output.printable(node.name + (" *" if node.emulated else "")),
@@ -110,17 +112,25 @@ def _nodes_table(cluster: Cluster) -> Table:
             f"{node.requested_enclaves}/{node.enclaves}",
             _word(node.parts.get("device-plugin")),
             _word(node.parts.get("aesm")),
+            output.printable(node.quote or "-"),
         )
     return table
 
 
 def _workloads_table(cluster: Cluster) -> Table:
-    table = _table(msg("pod"), msg("node"), msg("state"), msg("enclaves"), "EPC")
+    table = _table(msg("pod"), msg("node"), msg("state"), msg("enclaves"), "EPC", msg("last quote"))
     for one in cluster.workloads:
         state = one.phase if one.ready or one.phase != "Running" else output.say(msg("not ready"))
         name = output.printable(f"{one.namespace}/{one.name}")
         node = output.printable(one.node or "-")
-        table.add_row(name, node, output.printable(state), str(one.enclaves), _size(one.epc_bytes))
+        table.add_row(
+            name,
+            node,
+            output.printable(state),
+            str(one.enclaves),
+            _size(one.epc_bytes),
+            output.printable(one.quote or "-"),
+        )
     return table
 
 
@@ -163,6 +173,9 @@ def clean(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
     prefix: PrefixOption = "sgx.intel.com",
+    after: Annotated[
+        float, typer.Option("--after", metavar="SECONDS", min=0, max=3600, help="Wait first: kubelets forget late.")
+    ] = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown.")] = False,
 ) -> None:
     """Take what is left after an uninstall out of node objects: labels, the condition, resources.
@@ -175,6 +188,7 @@ def clean(
     from sgxkit.kubernetes.device_plugin_api import check_prefix
 
     check_prefix(prefix)
+    time.sleep(after)
     cleaned = []
     with ApiServer(find_credentials(kubeconfig, context=context)) as server:
         plans = list(cluster.plan_cleaning(server.items("/api/v1/nodes"), prefix))

@@ -69,21 +69,27 @@ def connect(
 
     Exit code: 0 verified and as expected, 1 refused, 2 cannot tell (no connection, no collateral), 3 bad input.
     """
+    if pipe and settings().json:
+        raise InputError(msg("{first} and {second} exclude each other", first="--pipe", second="--json"))
+    judge_server(address, expected.verifier(), pipe=pipe)
+
+
+def judge_server(address: str, peers: PeerVerifier, *, pipe: bool = False) -> Peer:
+    """Connect, and show who the peer is or why it is refused, which ends the command with its exit code."""
     from sgxkit.verifier.attested_server import parse_server_address
     from sgxkit.verifier.tls import peer_of
 
-    if pipe and settings().json:
-        raise InputError(msg("{first} and {second} exclude each other", first="--pipe", second="--json"))
-    peers = expected.verifier()
     server = parse_server_address(address)
     try:
         connection = _connect(server, peers)
     except SgxkitError as error:
         raise typer.Exit(_show_refusal(error)) from error
     with connection:
-        _show_peer(peer_of(connection), peers, stderr=pipe)
+        peer = peer_of(connection)
+        _show_peer(peer, peers, stderr=pipe)
         if pipe:
             _pipe(connection)
+        return peer
 
 
 @command(ratls_app, "verify")

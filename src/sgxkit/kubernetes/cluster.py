@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sgxkit.host.checks.kubernetes import quantity
-from sgxkit.kubernetes.api_server import ApiServer, Document, node_path
+from sgxkit.kubernetes.api_server import ApiServer, Document, namespaced_path, node_path
 from sgxkit.kubernetes.node_state import CONDITION, EMULATED_LABEL, LABELS, removal_patch
 
+QUOTE_ANNOTATION = "sgx.sgxkit.dev/quote"
+_MAX_QUOTE = 80
 PARTS = ("device-plugin", "node-agent", "aesm")
 """Programs of the stack that run on nodes, by their pods' label app.kubernetes.io/name."""
 
 
 @dataclass(slots=True)
 class Workload:
-    """A pod that asks for devices or enclave memory."""
+    """A pod that asks for devices or enclave memory; `quote` says when its quote was verified last, and as what."""
 
     namespace: str
     name: str
@@ -28,6 +31,7 @@ class Workload:
     ready: bool
     enclaves: int
     epc_bytes: int
+    quote: str
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ class Node:
     """A node that has, or had, something of SGX.
 
     ready       what the node agent says; None where it does not run.
+    quote       the last quote of a pod there that was verified: when, and the TCB status.
     parts       programs of the stack, and whether they are ready there.
     """
 
@@ -48,6 +53,7 @@ class Node:
     provisions: int
     requested_epc: int = 0
     requested_enclaves: int = 0
+    quote: str = ""
     parts: dict[str, bool] = field(default_factory=dict)
 
 
@@ -127,6 +133,9 @@ def _add_pod(cluster: Cluster, document: Mapping[str, Any]) -> None:
     enclaves, epc = _requests(spec, cluster.prefix)
     if not enclaves and not epc:
         return
+    quote = str(_mapping(metadata, "annotations").get(QUOTE_ANNOTATION, ""))[:_MAX_QUOTE]
+    if node is not None:
+        node.quote = max(node.quote, quote)  # they begin with the time
     if node is not None and phase not in ("Succeeded", "Failed"):
         node.requested_enclaves += enclaves
         node.requested_epc += epc
@@ -139,6 +148,7 @@ def _add_pod(cluster: Cluster, document: Mapping[str, Any]) -> None:
             ready,
             enclaves,
             epc,
+            quote,
         )
     )
 
@@ -172,6 +182,16 @@ def cluster_document(cluster: Cluster) -> dict[str, Any]:
         ],
         "workloads": [{name: getattr(one, name) for name in Workload.__slots__} for one in cluster.workloads],
     }
+
+
+def record_quote(server: ApiServer, namespace: str, pod: str, tcb_status: str, at: datetime) -> None:
+    """Leave in a pod's annotations that its quote was verified; raises ApiServerError."""
+    path = namespaced_path(namespace, "pods", pod)
+    annotations = _mapping(_mapping(server.get(path), "metadata"), "annotations")
+    value = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} {tcb_status}"
+    first: list[Document] = [] if annotations else [{"op": "add", "path": "/metadata/annotations", "value": {}}]
+    name = QUOTE_ANNOTATION.replace("/", "~1")
+    server.patch(path, [*first, {"op": "add", "path": f"/metadata/annotations/{name}", "value": value}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,12 @@ CATALOG: Mapping[str, str] = {
     "nothing is left in any node object": "所有节点对象里都没有遗留内容",
     "asking the API server": "正在询问 API server",
     "nothing was changed; --yes removes these": "未做任何改动；--yes 将删除这些",
+    # verify
+    "kubectl cannot forward a port: {reason}": "kubectl 无法转发端口：{reason}",
+    "{text} is no pod": "{text} 不是 pod",
+    "kubectl is needed to reach a pod, and is not installed": "访问 pod 需要 kubectl，但没有安装",
+    "it is NAME, or NAMESPACE/NAME": "应为 NAME 或 NAMESPACE/NAME",
+    "last quote": "最近的 quote",
     # webhook
     "{path} cannot be used as a certificate with {key}: {reason}": "{path} 不能与 {key} 一起用作证书：{reason}",
     "the certificate was renewed": "证书已更新",

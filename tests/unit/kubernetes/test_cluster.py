@@ -8,7 +8,15 @@ from typing import Any
 
 from doubles.api_server import FakeApiServer, apply_patch, make_node, serving
 from sgxkit.kubernetes.api_server import ApiServer
-from sgxkit.kubernetes.cluster import Cluster, clean, cluster_document, plan_cleaning, read_cluster
+from sgxkit.kubernetes.cluster import (
+    QUOTE_ANNOTATION,
+    Cluster,
+    clean,
+    cluster_document,
+    plan_cleaning,
+    read_cluster,
+    record_quote,
+)
 from sgxkit.kubernetes.node_state import NodeState, emulated_node_state, node_patch
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -86,6 +94,20 @@ def test_what_is_strange_is_no_bug() -> None:
     nodes = {str(index): one for index, one in enumerate(strange)}
     with serving(FakeApiServer(nodes=nodes, pods=strange)) as server, ApiServer(server.credentials) as client:  # type: ignore[arg-type]
         assert not read_cluster(client, "sgx.intel.com").works
+
+
+def test_a_verified_quote_is_recorded_with_the_pod_and_shown_with_its_node() -> None:
+    one, two = pod("one", enclave="1"), pod("two", enclave="1")
+    two["metadata"]["annotations"] = {QUOTE_ANNOTATION: "2025-01-01T00:00:00Z UpToDate"}
+    fake = FakeApiServer(nodes={"a": sgx_node("a")}, pods=[one, two])
+    with serving(fake) as server, ApiServer(server.credentials) as client:
+        record_quote(client, "apps", "one", "OutOfDate", NOW)
+        cluster = read_cluster(client, "sgx.intel.com")
+    assert [found.quote for found in cluster.workloads] == [
+        "2026-01-02T00:00:00Z OutOfDate",
+        "2025-01-01T00:00:00Z UpToDate",
+    ]
+    assert cluster.nodes["a"].quote == "2026-01-02T00:00:00Z OutOfDate"
 
 
 def test_nothing_is_left_in_node_objects_after_cleaning() -> None:
