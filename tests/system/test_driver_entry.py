@@ -17,9 +17,10 @@ import pytest
 
 from sgxkit.driver.entry import MachineDoor, machine_code
 from sgxkit.driver.kernel import MAP_ANONYMOUS, MAP_PRIVATE, Linux, Protection
+from sgxkit.driver.memory import ProcessMemory
 from sgxkit.driver.vdso import find_enter_function, symbol
 from sgxkit.enclave.platform import Registers
-from sgxkit.errors import HostError
+from sgxkit.errors import HostError, InputError
 from sgxkit.isa.leaf import Enclu
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +166,24 @@ def test_without_the_vdsos_function_exceptions_are_caught_and_no_other_signal(be
     assert outcome.stdout == "True 3\nTrue 3\n"
     assert outcome.returncode == -signal.SIGSEGV
     assert ("Fatal Python error" in outcome.stderr) == (before == "handled")
+
+
+def test_memory_that_is_not_there_is_an_error_and_not_the_end() -> None:
+    kernel = Linux()
+    memory = ProcessMemory(kernel)
+    address = memory.allocate(5000)
+    memory.write(address + 10, b"shared")
+    assert memory.read(address + 8, 10) == b"\0\0shared\0\0"
+    assert memory.read(address, 0) == b""
+    kernel.mprotect(address + 4096, 4096, Protection.READ)
+    for nowhere in (0, 8, 1 << 47, 2**64 - 16):
+        with pytest.raises(InputError):
+            memory.read(nowhere, 8)
+    with pytest.raises(InputError):
+        memory.write(address + 4096, b"read-only")
+    memory.free(address)
+    with pytest.raises(InputError):
+        memory.read(address, 8)
 
 
 def test_functions_of_the_vdso_are_found() -> None:

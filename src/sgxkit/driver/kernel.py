@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from enum import IntFlag
 from functools import cache
@@ -40,7 +41,7 @@ class Kernel(Protocol):
     def madvise(self, address: int, size: int, advice: int) -> None: ...
 
     def read(self, address: int, size: int) -> bytes:
-        """Memory of this process."""
+        """Memory of this process; OSError where nothing is mapped."""
         ...
 
     def write(self, address: int, data: bytes) -> None: ...
@@ -48,6 +49,14 @@ class Kernel(Protocol):
     def read_debug(self, address: int, size: int) -> bytes:
         """Memory of this process as a debugger reads it, that of a debug enclave included."""
         ...
+
+
+class _Range(ctypes.Structure):
+    """struct iovec."""
+
+    _fields_ = (("address", ctypes.c_size_t), ("size", ctypes.c_size_t))
+    address: int
+    size: int
 
 
 class Linux:
@@ -86,10 +95,25 @@ class Linux:
         self._checked(self._c.madvise(address, size, advice))
 
     def read(self, address: int, size: int) -> bytes:
-        return ctypes.string_at(address, size)
+        buffer = ctypes.create_string_buffer(size)
+        self._copy(self._c.process_vm_readv, _Range(ctypes.addressof(buffer), size), _Range(address, size))
+        return buffer.raw
 
     def write(self, address: int, data: bytes) -> None:
-        ctypes.memmove(address, data, len(data))
+        buffer = ctypes.create_string_buffer(data, len(data))
+        size = len(data)
+        self._copy(self._c.process_vm_writev, _Range(ctypes.addressof(buffer), size), _Range(address, size))
+
+    def _copy(self, copy: Any, own: _Range, other: _Range) -> None:
+        """Have the kernel copy: it refuses addresses at which this process itself would end."""
+        done = 0
+        while done < own.size:
+            left = own.size - done
+            here, there = _Range(own.address + done, left), _Range(other.address + done, left)
+            copied = self._checked(copy(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0))
+            if copied == 0:
+                raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+            done += copied
 
     def read_debug(self, address: int, size: int) -> bytes:
         descriptor = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -119,13 +143,16 @@ def _failure() -> OSError:
 @cache
 def _c_library() -> Any:
     library = ctypes.CDLL(None, use_errno=True)
-    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    pointer, size, number, many = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_ulong
+    copy = (number, pointer, many, pointer, many, many)
     for name, arguments, result in (
         ("ioctl", (number, ctypes.c_ulong, pointer), number),
         ("mmap", (pointer, size, number, number, number, ctypes.c_long), pointer),
         ("munmap", (pointer, size), number),
         ("mprotect", (pointer, size, number), number),
         ("madvise", (pointer, size, number), number),
+        ("process_vm_readv", copy, ctypes.c_ssize_t),
+        ("process_vm_writev", copy, ctypes.c_ssize_t),
     ):
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, result

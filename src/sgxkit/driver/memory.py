@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sgxkit.driver.kernel import MAP_ANONYMOUS, MAP_PRIVATE, Kernel, Protection
+from sgxkit.errors import InputError
 from sgxkit.isa.page import PAGE_SIZE
+from sgxkit.messages import msg
 
 
 class ProcessMemory:
@@ -26,9 +28,19 @@ class ProcessMemory:
         self._kernel.munmap(address, self._sizes.pop(address))
 
     def read(self, address: int, size: int) -> bytes:
-        """Read this process's memory; an address where nothing is mapped ends the process."""
-        return self._kernel.read(address, size)
+        """Read this process's memory; raises InputError where nothing is mapped that can be read."""
+        try:
+            return self._kernel.read(address, size)
+        except OSError as error:
+            raise _nowhere(address) from error
 
     def write(self, address: int, data: bytes) -> None:
-        """Write this process's memory; an address where nothing is mapped ends the process."""
-        self._kernel.write(address, data)
+        """Write this process's memory; raises InputError where nothing is mapped that can be written."""
+        try:
+            self._kernel.write(address, data)
+        except OSError as error:
+            raise _nowhere(address) from error
+
+
+def _nowhere(address: int) -> InputError:
+    return InputError(msg("there is no such memory at {address}", address=hex(address)))
