@@ -41,15 +41,21 @@ _MESSAGE_OF_NUMBERS = re.compile(rb'("MESSAGE"\s?:\s?)\[([0-9, ]{1,200000})\]')
 _JSON_ESCAPE = re.compile(rb'\\(?:u([0-9A-Fa-f]{4})|(["\\/bfnrt]))')
 _PLAIN_ESCAPES = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b" ", b"f": b" ", b"n": b" ", b"r": b" ", b"t": b"\t"}
 
-# How common a byte is in logs, in parts per thousand; what is not listed is rare. Counted over kernel, journal, web
-# server and container logs; only the order of magnitude matters.
-_COMMON = {
-    **dict.fromkeys(b" eotnairs", 50),
-    **dict.fromkeys(b"0123456789dlcup.:", 25),
-    **dict.fromkeys(b"mh-/fgb[]=,", 15),
-    **dict.fromkeys(b"vykw_()\"'STMDN", 6),
-}
+_LEARNING = 4 << 20
+"""Bytes of a log after which the search is fitted to it: by then it is known which bytes are rare in it."""
 
+_SAMPLE = 128 << 10
+"""Bytes of a log by which it is fitted."""
+
+# How common a byte is in logs, in parts per thousand, roughly; what is not listed is rare.
+_COMMON = Counter(
+    {
+        **dict.fromkeys(b" eotnairs", 50),
+        **dict.fromkeys(b"0123456789dlcup.:", 25),
+        **dict.fromkeys(b"mh-/fgb[]=,", 15),
+        **dict.fromkeys(b"vykw_()\"'STMDN", 6),
+    }
+)
 
 # A piece with one of these hardly stands in a log that is not about SGX.
 _TELLING = (b"sgx", b"GX", b"aesm", b"AESM", b"nclave", b"EPC", b"EPID", b"QCNL", b"QPL]", b"_QL_", b"BIOS", b"pccs")
@@ -131,13 +137,20 @@ class _Search:
     """The search for the anchors of signatures, and the signatures of each anchor.
 
     `avoid` holds lines that stand in the log again and again: anchors are chosen that are not in them, if there are.
+    `common` says how common each byte is, in parts per thousand.
     """
 
-    def __init__(self, signatures: Sequence[tuple[Pattern, Entry]], avoid: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        signatures: Sequence[tuple[Pattern, Entry]],
+        avoid: Sequence[bytes] = (),
+        common: Counter[int] = _COMMON,
+    ) -> None:
         self.signatures = signatures
         self.avoid = avoid
+        self.common = common
         self.of_anchor: dict[bytes, list[tuple[Pattern, Entry]]] = {}
-        anchors = choose_anchors([pattern for pattern, _ in signatures], avoid)
+        anchors = choose_anchors([pattern for pattern, _ in signatures], avoid, common)
         for anchor, signature in zip(anchors, signatures, strict=True):
             self.of_anchor.setdefault(anchor, []).append(signature)
         # Where one anchor begins with another, the shorter one is searched and stands for both.
@@ -172,12 +185,16 @@ class _LogReading:
         self.log = LogRead(source)
         self.hits: dict[str, _Hits] = {}
         self._search = search
+        self._fitted = False
         self._visits: Counter[bytes] = Counter()
         self._recognised = 0  # number of the last line in which something was
 
     def chunk(self, chunk: bytes) -> None:
         """Search whole lines, or a piece of a line that is longer than a chunk."""
         chunk = unwrapped(chunk)
+        if not self._fitted and self.log.size > _LEARNING:
+            self._fitted = True
+            self._search = self._fitting(chunk)
         counted = position = 0
         number = self.log.lines + 1
         while (hit := self._search.find(chunk, position)) is not None:
@@ -191,7 +208,7 @@ class _LogReading:
             self._visit(anchor, number, window)
             self._visits[anchor] += 1
             if self._visits[anchor] == ENOUGH:
-                self._search = self._without_what_repeats(window)
+                self._search = self._fitting(chunk, window)
         self.log.lines += chunk.count(b"\n")
 
     def _visit(self, anchor: bytes, number: int, window: bytes) -> None:
@@ -219,17 +236,22 @@ class _LogReading:
             self.log.recognised += 1
             self._recognised = number
 
-    def _without_what_repeats(self, window: bytes) -> _Search:
-        """A search that no longer stops at a line which this log repeats: repetition does not make it slow."""
+    def _fitting(self, chunk: bytes, *repeated: bytes) -> _Search:
+        """A search that stops seldom in logs such as this, and no longer at a line which this log repeats."""
         wanted = [
             (pattern, entry)
             for pattern, entry in self._search.signatures
             if (hits := self.hits.get(entry.id)) is None or hits.count < ENOUGH
         ]
-        return _Search(wanted, (*self._search.avoid, window))
+        middle = max(0, (len(chunk) - _SAMPLE) // 2)
+        sample = chunk[middle : middle + _SAMPLE]
+        common = Counter({byte: 1000 * count // len(sample) for byte, count in Counter(sample).items()})
+        return _Search(wanted, (*self._search.avoid, *repeated), common)
 
 
-def choose_anchors(patterns: Sequence[Pattern], avoid: Sequence[bytes] = ()) -> list[bytes]:
+def choose_anchors(
+    patterns: Sequence[Pattern], avoid: Sequence[bytes] = (), common: Counter[int] = _COMMON
+) -> list[bytes]:
     """For each signature the piece of its literal text that is searched for.
 
     The search stops at every byte that some anchor begins with, so few and rare first bytes are chosen for all of
@@ -237,17 +259,19 @@ def choose_anchors(patterns: Sequence[Pattern], avoid: Sequence[bytes] = ()) -> 
     """
     pieces = [_pieces_by_first_byte(pattern, avoid) for pattern in patterns]
     chosen: set[int] = set()
-    repeated = Counter(b"".join(avoid))
     missing = pieces
     while missing:
         serves = Counter(first for piece in missing for first in piece)
-        best = max(serves, key=lambda first: (serves[first] / (1 + _frequency(first) + repeated[first]), first))
+        best = max(serves, key=lambda first: (serves[first] / (1 + common[first]), first))
         chosen.add(best)
         missing = [piece for piece in missing if best not in piece]
-    return [
-        min((text for first in chosen & piece.keys() for text in piece[first]), key=lambda text: (_cost(text), text))
-        for piece in pieces
-    ]
+
+    def cost(piece: bytes) -> tuple[float, bytes]:
+        """How much time is lost at places in vain, roughly: at the piece's first bytes, and at the whole of it."""
+        whole = 1 if any(word in piece for word in _TELLING) else 20
+        return (common[piece[0]] * (1 + common[piece[1]] / 10) + whole) / len(piece), piece
+
+    return [min((text for first in chosen & piece.keys() for text in piece[first]), key=cost) for piece in pieces]
 
 
 def _pieces_by_first_byte(pattern: Pattern, avoid: Sequence[bytes]) -> dict[int, list[bytes]]:
@@ -295,16 +319,6 @@ def _as_text(found: re.Match[bytes]) -> bytes:
     numbers = [int(number) for number in found[2].replace(b" ", b"").split(b",") if number]
     text = bytes(number for number in numbers if number < 256).replace(b"\n", b" ")
     return found[1] + b'"' + text + b'"'
-
-
-def _frequency(byte: int) -> int:
-    return _COMMON.get(byte, 1)
-
-
-def _cost(piece: bytes) -> float:
-    """How much time a search for this piece loses at places in vain, roughly: at its first bytes, and as a whole."""
-    whole = 1 if any(word in piece for word in _TELLING) else 20
-    return (_frequency(piece[0]) * (1 + _frequency(piece[1]) / 10) + whole) / len(piece)
 
 
 def _has_prefix(anchor: bytes, anchors: Iterable[bytes]) -> bool:
