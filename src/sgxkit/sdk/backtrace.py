@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -23,6 +24,8 @@ _RSP, _RBP, _RETURN = 7, 6, 16
 # DWARF's numbers of the registers that a function keeps for its caller: RBX, RBP, R12 to R15.
 _KEPT = {3: "rbx", 6: "rbp", 12: "r12", 13: "r13", 14: "r14", 15: "r15"}
 
+_Function = tuple[int, int, Callable[[], list[Mapping[Any, Any]]]]
+"""A function's range, and how to get its rules."""
 ReadStack = Callable[[int], int]
 """Read the 8 bytes at an address; raises SgxkitError where there are none."""
 
@@ -44,15 +47,20 @@ class Frame:
 class Unwinder:
     """Finds the callers in one enclave; `base` is the address at which its image begins."""
 
-    def __init__(self, elf: Elf, base: int) -> None:
+    def __init__(self, elf: Elf, base: int, symbols: Symbols) -> None:
         self._code = [
             range(one.vaddr, one.vaddr + one.memsz)
             for one in elf.segments
             if one.type == PT_LOAD and one.flags & PF_X
         ]
         self._base = base
-        self._symbols = Symbols(elf)
-        self._rows = _call_frame_rows(elf.data)
+        self._symbols = symbols
+        self._data = elf.data
+
+    @cached_property
+    def _rows(self) -> list[_Function]:
+        """Read when the first enclave crashes: most never do, and large files have tens of thousands."""
+        return _call_frame_rows(self._data)
 
     def frames(self, registers: GprSgx, read: ReadStack) -> tuple[Frame, ...]:
         """The active functions, innermost first; as many as can be found."""
@@ -112,7 +120,7 @@ class Unwinder:
         return None
 
 
-def _call_frame_rows(data: bytes) -> list[tuple[int, int, Callable[[], list[Mapping[Any, Any]]]]]:
+def _call_frame_rows(data: bytes) -> list[_Function]:
     """For each function its range and how to get its rules; nothing without pyelftools, or where they are broken."""
     try:
         elffile = importlib.import_module("elftools.elf.elffile")

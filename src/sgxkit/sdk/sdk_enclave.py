@@ -391,7 +391,8 @@ class _File:
         base = enclave.base
         if metadata.elrange is not None:
             base += metadata.elrange.image_address - metadata.elrange.start
-        return cls(elf, metadata, base, Symbols(elf), Unwinder(elf, base))
+        symbols = Symbols(elf)
+        return cls(elf, metadata, base, symbols, Unwinder(elf, base, symbols))
 
     def require(self, interface: Interface) -> None:
         """Raise InputError where the enclave's tables say that the interface is another's."""

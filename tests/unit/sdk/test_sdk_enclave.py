@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import ctypes
 import inspect
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -386,6 +387,14 @@ def test_a_crash_is_shown_with_registers_and_functions(fresh: SdkEnclave) -> Non
     with pytest.raises(EnclaveCrashed) as later:
         fresh.add(1, 2)
     assert later.value.crash is error.crash
+
+
+def test_without_pyelftools_the_place_of_a_crash_is_known(fresh: SdkEnclave, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "elftools.elf.elffile", None)
+    with pytest.raises(EnclaveCrashed) as crashed:
+        fresh.peek(0x1000)
+    assert crashed.value.crash is not None
+    assert crashed.value.crash.frames[0].function == "look"
 
 
 def test_a_production_enclave_shows_nothing(image: Path) -> None:
