@@ -24,8 +24,8 @@ for name in ("start_unix_server", "open_unix_connection"):
     delattr(asyncio, name)
 
 import sgxkit.aesm, sgxkit.driver, sgxkit.emulator, sgxkit.lab, sgxkit.sample, sgxkit.sdk.edl, sgxkit.up
-packages = sgxkit.aesm, sgxkit.driver, sgxkit.emulator, sgxkit.lab, sgxkit.sample, sgxkit.sdk, sgxkit.sdk.edl, sgxkit.up
-for package in packages:
+platforms = sgxkit.driver, sgxkit.emulator, sgxkit.sample, sgxkit.sdk, sgxkit.sdk.edl
+for package in (*platforms, sgxkit.aesm, sgxkit.lab, sgxkit.up):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 import sgxkit.cli.lab, sgxkit.cli.aesm, sgxkit.cli.up
