@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from doubles.compiled_enclave import EDL, compiled_enclave
 from sgxkit.lab.daemon import start_server, stop_server
 from sgxkit.lab.store import create_lab, root_certificate
 from sgxkit.lab.world import new_world
@@ -65,16 +66,15 @@ def sgxkit(*arguments: str) -> dict[str, Any]:
 
 
 def test_up_uses_the_hardware_that_it_finds(pcs: str) -> None:
-    for chosen in ((), ("--hardware",)):
-        found = sgxkit("up", *chosen, "--pcs", pcs, "--trusted-root", str(root_certificate(LAB)))
-        jsonschema.validate(found, json.loads((ROOT / "docs/schema/up.schema.json").read_text()))
-        assert (found["ok"], found["platform"]["kind"], found["tcb_status"]) == (True, "kernel", "UpToDate")
-        assert found["identity"]["mrenclave"] == Sample.SAMPLE.sigstruct.enclavehash.hex()
-        assert len(found["steps"]) == 10
+    found = sgxkit("up", "--pcs", pcs, "--trusted-root", str(root_certificate(LAB)))
+    jsonschema.validate(found, json.loads((ROOT / "docs/schema/up.schema.json").read_text()))
+    assert (found["ok"], found["platform"]["kind"], found["tcb_status"]) == (True, "kernel", "UpToDate")
+    assert found["identity"]["mrenclave"] == Sample.SAMPLE.sigstruct.enclavehash.hex()
+    assert len(found["steps"]) == 10
 
 
 def test_another_root_than_intels_must_be_asked_for(pcs: str) -> None:
-    outcome = traced(sys.executable, "-m", "sgxkit", "up", "--pcs", pcs, "--json")
+    outcome = traced(sys.executable, "-m", "sgxkit", "up", "--hardware", "--pcs", pcs, "--json")
     assert outcome.returncode == 1
     assert [step["step"] for step in json.loads(outcome.stdout)["steps"] if not step["ok"]] == ["verify"]
 
@@ -181,3 +181,25 @@ with KernelPlatform().load(
 def test_pages_of_an_enclave_at_work_change() -> None:
     seven = hex(int.from_bytes(b"\7" * 8, "little"))
     assert python(CHANGES).splitlines() == [f"{{0}} {seven}", "{0}", f"{seven} {hex(14)}"]
+
+
+SDK = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from sgxkit.driver.platform import KernelPlatform
+from sgxkit.sdk.sdk_enclave import SdkEnclave
+said = []
+with SdkEnclave.load(KernelPlatform(), Path(sys.argv[1]), Path(sys.argv[2])) as enclave:
+    enclave.ocall("say")(lambda text: said.append(text) or 7)
+    enclave.ocall("outside")(lambda depth: enclave.recurse(depth - 1) if depth else enclave.inner(7))
+    print(enclave.add(40, 2), enclave.greet("world"), said, enclave.recurse(5), enclave.recurse(0))
+    with ThreadPoolExecutor(3) as pool:
+        print(sum(pool.map(lambda n: enclave.add(n, n), range(200))))
+"""
+
+
+def test_enclaves_of_intels_sdk_run(tmp_path: Path) -> None:
+    outcome = traced(sys.executable, "-c", SDK, str(compiled_enclave(tmp_path)), str(EDL))
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout == "42 14 ['Hello, world', 'Bye'] 76 71\n39800\n"
