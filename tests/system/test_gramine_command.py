@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, dict[str, Any]]:
-    code = run(["gramine", *map(str, arguments), "--json"])
+    code = run(["--json", "gramine", *map(str, arguments)])
     parsed: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, parsed
 
@@ -272,3 +272,28 @@ def test_commands_that_cannot_be_watched(folder: Path) -> None:
         assert done.returncode == 3
         assert problem in done.stderr
     assert not (folder / "seen").exists()
+
+
+def test_a_program_runs_where_there_is_gramine(folder: Path, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which("gramine-direct") is None or find_installation() is None:
+        pytest.skip("Gramine is not installed here")
+    assert command("new", "hello", "--template", "helloworld").returncode == 0
+    subprocess.run(
+        ["make", "all", "sign", f"SGXKIT={SGXKIT}", f"KEY={key}"], cwd="hello", check=True, capture_output=True
+    )
+    direct = command("run", "--direct", "hello/hello")
+    assert (direct.returncode, direct.stdout) == (0, "Hello from Gramine\n")
+    assert "it protects nothing" in direct.stderr
+    within = command("run", "--emulated", "hello/hello")
+    if within.returncode == 125:
+        pytest.skip("programs may not be traced here")
+    assert (within.returncode, within.stdout) == (0, "Hello from Gramine\n")
+    code, said = document(capsys, "bench", "--rounds", "1", "--emulated", "--svg", "times.svg", "hello/hello")
+    assert code == 0
+    assert [each["way"] for each in said["compared"]] == ["native", "direct", "sgx"]
+    assert said["compared"][2]["entries"] > 0
+
+
+def test_what_is_not_made_cannot_run(folder: Path) -> None:
+    for arguments in (("run", "app"), ("bench", "app"), ("run", "--direct", "--emulated", "app")):
+        assert command(*arguments).returncode == 3
