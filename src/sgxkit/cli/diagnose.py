@@ -60,7 +60,7 @@ def logs(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]...",
+            metavar="FILE",
             help="Logs, also compressed with gzip; a support bundle; - for standard input. None: this host's own.",
         ),
     ] = None,
@@ -86,6 +86,8 @@ def logs(
 
     Exit code: 0 something wrong was recognised, 1 nothing was, 2 the same but a log could not be read, 3 wrong use.
     """
+    if str(facts) == STANDARD_INPUT and Path(STANDARD_INPUT) in (files or ()):
+        raise InputError(msg("logs and facts cannot both come from standard input"))
     if facts is not None and this_host:
         raise InputError(msg("{first} and {second} name two hosts", first="--facts", second="--this-host"))
     named = [str(path) for path in files or ()]
@@ -116,9 +118,11 @@ def _input_is_given() -> bool:
 def _run(
     named: Sequence[str], *, journal: bool, dmesg: bool, facts_file: Path | None, this_host: bool, network: bool
 ) -> None:
+    from sgxkit.cli.input import read_input
     from sgxkit.host.catalogue.shelf import load_catalogue
     from sgxkit.host.collect import collect_facts, load_facts
     from sgxkit.host.diagnose import diagnose_logs, document, logs_in_facts
+    from sgxkit.host.facts import MAX_DOCUMENT
     from sgxkit.host.log_source import FileLog, StreamLog, journal_of_aesm, kernel_log
     from sgxkit.host.support_bundle import bundle_in, facts_of, logs_of
 
@@ -141,7 +145,9 @@ def _run(
         sources.append(kernel_log())
     with _progress(sources) as advance:
         if facts_file is not None:
-            host = load_facts(facts_file)
+            host = load_facts(
+                read_input(facts_file, MAX_DOCUMENT) if str(facts_file) == STANDARD_INPUT else facts_file
+            )
             sources += logs_in_facts(host, str(facts_file))
         elif this_host:
             host = collect_facts(network=network)
@@ -265,11 +271,11 @@ def _print_explanation(console: Console, known: Explanation, numbers: dict[str, 
         line = f"     {output.say(word)}: {condition_text(ground.condition)}{cause}"
         console.print(Text(output.printable(line), "dim"))
     for label, text in (
-        (msg("Cause"), texts.cause),
-        (msg("Look for"), texts.look_for),
-        (msg("Do"), texts.fix),
+        (msg("Cause:"), texts.cause),
+        (msg("Look for:"), texts.look_for),
+        (msg("Do:"), texts.fix),
     ):
-        console.print(Text.assemble(("   " + output.say(label) + ": ", "bold"), output.printable(text)))
+        console.print(Text.assemble(("   " + output.say(label) + " ", "bold"), output.printable(text)))
     for line in entry.commands:
         console.print(Text(output.printable(f"        {line}"), "cyan"))
 
@@ -351,21 +357,21 @@ def _print_entry(entry: Entry) -> None:
     texts = entry.texts(settings().language)
     console.print(Text(output.printable(texts.title), "bold"))
     rows: list[tuple[Message, Sequence[str]]] = [
-        (msg("Id"), (f"{entry.id} ({entry.severity.value}, {entry.stage})",)),
-        (msg("Recognised by"), tuple(pattern.text for pattern in entry.patterns)),
-        (msg("Cause"), (texts.cause,)),
-        (msg("Look for"), (texts.look_for,)),
-        (msg("Do"), (texts.fix, *entry.commands)),
-        (msg("Follows from"), entry.consequence_of),
-        (msg("For it"), tuple(map(condition_text, entry.raised_by))),
-        (msg("Against it"), tuple(map(condition_text, entry.lowered_by))),
-        (msg("Known from"), entry.sources),
-        (msg("Stands in"), (entry.origin,)),
+        (msg("Id:"), (f"{entry.id} ({entry.severity.value}, {entry.stage})",)),
+        (msg("Recognised by:"), tuple(pattern.text for pattern in entry.patterns)),
+        (msg("Cause:"), (texts.cause,)),
+        (msg("Look for:"), (texts.look_for,)),
+        (msg("Do:"), (texts.fix, *entry.commands)),
+        (msg("Follows from:"), entry.consequence_of),
+        (msg("For it:"), tuple(map(condition_text, entry.raised_by))),
+        (msg("Against it:"), tuple(map(condition_text, entry.lowered_by))),
+        (msg("Known from:"), entry.sources),
+        (msg("Stands in:"), (entry.origin,)),
     ]
     for label, lines in rows:
         for position, line in enumerate(lines):
             if position == 0:
-                console.print(Text.assemble((output.say(label) + ": ", "bold"), output.printable(line)))
+                console.print(Text.assemble((output.say(label) + " ", "bold"), output.printable(line)))
             else:
                 console.print(Text("    " + output.printable(line)))
 
