@@ -13,6 +13,16 @@ import typer
 
 from sgxkit import __version__
 from sgxkit.cli import output
+from sgxkit.cli.fleet import (
+    AskSshOption,
+    AskSudoOption,
+    FleetOptions,
+    HostsOption,
+    ParallelOption,
+    ReportOption,
+    SerialOption,
+    run_on_hosts,
+)
 from sgxkit.cli.options import command, settings
 from sgxkit.errors import InputError
 from sgxkit.messages import Message, msg
@@ -89,11 +99,22 @@ def register(app: typer.Typer) -> None:
             float, typer.Option("--timeout", metavar="SECONDS", min=0.1, max=600.0, help="Time limit for reading.")
         ] = 5.0,
         no_network: Annotated[bool, typer.Option("--no-network", help="Do not ask the PCCS or the cluster.")] = False,
+        hosts: HostsOption = None,
+        parallel: ParallelOption = 20,
+        serial: SerialOption = 0,
+        report: ReportOption = None,
+        ask_sudo_password: AskSudoOption = False,
+        ask_ssh_password: AskSshOption = False,
     ) -> None:
         """Is this host ready for SGX? What exactly is missing?
 
         Exit code: 0 ready, 1 not ready, 2 could not tell, 3 wrong use.
         """
+        if hosts is not None:
+            if verbose or html is not None or export is not None or facts is not None:
+                raise InputError(msg("--hosts cannot be combined with --verbose, --html, --export or --facts"))
+            chosen = FleetOptions(hosts, parallel, serial, report, ask_sudo_password, ask_ssh_password)
+            run_on_hosts("doctor", profile, None, chosen, timeout=timeout, network=not no_network)
         _run(
             profile,
             verbose=verbose,

@@ -11,6 +11,16 @@ import typer
 
 from sgxkit import __version__
 from sgxkit.cli import output
+from sgxkit.cli.fleet import (
+    AskSshOption,
+    AskSudoOption,
+    FleetOptions,
+    HostsOption,
+    ParallelOption,
+    ReportOption,
+    SerialOption,
+    run_on_hosts,
+)
 from sgxkit.cli.options import command, settings
 from sgxkit.errors import InputError
 from sgxkit.messages import Message, msg
@@ -105,6 +115,12 @@ def plan(
             "--export", help="Write the plan as a playbook, a script or a cloud-config that needs no sgxkit."
         ),
     ] = None,
+    hosts: HostsOption = None,
+    parallel: ParallelOption = 20,
+    serial: SerialOption = 0,
+    report: ReportOption = None,
+    ask_sudo_password: AskSudoOption = False,
+    ask_ssh_password: AskSshOption = False,
 ) -> None:
     """Show what would be done, in order, with why, the exact change and the risks. Nothing is changed.
 
@@ -126,6 +142,11 @@ def plan(
         repo_fingerprint=repo_fingerprint,
         aesm_image=aesm_image,
     )
+    if hosts is not None:
+        if root is not None or facts is not None or export is not None:
+            raise InputError(msg("--hosts cannot be combined with --root, --facts or --export"))
+        chosen = FleetOptions(hosts, parallel, serial, report, ask_sudo_password, ask_ssh_password)
+        run_on_hosts("plan", profile, options, chosen)
     made, seen, _ = planned(options, root, facts)
     if export is not None:
         from sgxkit.host.setup.export import EXPORTS
@@ -153,6 +174,12 @@ def apply_(
     aesm_image: ImageOption = None,
     root: RootOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    hosts: HostsOption = None,
+    parallel: ParallelOption = 20,
+    serial: SerialOption = 0,
+    report: ReportOption = None,
+    ask_sudo_password: AskSudoOption = False,
+    ask_ssh_password: AskSshOption = False,
 ) -> None:
     """Do what the plan says, step by step, and judge the host afterwards.
 
@@ -176,6 +203,10 @@ def apply_(
         repo_fingerprint=repo_fingerprint,
         aesm_image=aesm_image,
     )
+    if hosts is not None:
+        _alone(root)
+        chosen = FleetOptions(hosts, parallel, serial, report, ask_sudo_password, ask_ssh_password)
+        run_on_hosts("apply", profile, options, chosen, yes=yes)
     target = target_from(root)
     with open_journal(target) as journal:
         recover(target, journal)
@@ -189,6 +220,11 @@ def apply_(
         _say(msg("The host reboots; start the same command again afterwards."))
         raise typer.Exit(0)
     _conclude(options, root, applied.done, [step.id for step in applied.person])
+
+
+def _alone(root: Path | None) -> None:
+    if root is not None:
+        raise InputError(msg("{first} and {second} exclude each other", first="--hosts", second="--root"))
 
 
 def _conclude(options: Options, root: Path | None, done: tuple[str, ...], person: list[str]) -> None:
@@ -222,6 +258,12 @@ def undo_(
     *,
     root: RootOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    hosts: HostsOption = None,
+    parallel: ParallelOption = 20,
+    serial: SerialOption = 0,
+    report: ReportOption = None,
+    ask_sudo_password: AskSudoOption = False,
+    ask_ssh_password: AskSshOption = False,
 ) -> None:
     """Take back what the journal says was done, the last first, and nothing else.
 
@@ -230,6 +272,10 @@ def undo_(
     from sgxkit.host.setup.apply import undo
     from sgxkit.host.setup.journal import open_journal
 
+    if hosts is not None:
+        _alone(root)
+        chosen = FleetOptions(hosts, parallel, serial, report, ask_sudo_password, ask_ssh_password)
+        run_on_hosts("undo", "run", None, chosen, yes=yes)
     target = target_from(root)
     with open_journal(target) as journal:
         entries = journal.entries()
@@ -258,7 +304,16 @@ def undo_(
 
 
 @command(setup_app, "status")
-def status_(*, root: RootOption = None) -> None:
+def status_(
+    *,
+    root: RootOption = None,
+    hosts: HostsOption = None,
+    parallel: ParallelOption = 20,
+    serial: SerialOption = 0,
+    report: ReportOption = None,
+    ask_sudo_password: AskSudoOption = False,
+    ask_ssh_password: AskSshOption = False,
+) -> None:
     """Show what was done to this host, and what has changed since.
 
     Exit code: 0 everything holds, 1 something drifted or is unfinished, 3 wrong use.
@@ -270,6 +325,10 @@ def status_(*, root: RootOption = None) -> None:
     from sgxkit.host.setup.apply import status
     from sgxkit.host.setup.journal import read_journal
 
+    if hosts is not None:
+        _alone(root)
+        chosen = FleetOptions(hosts, parallel, serial, report, ask_sudo_password, ask_ssh_password)
+        run_on_hosts("status", "run", None, chosen)
     if os.geteuid() != 0:
         raise SetupError(msg("only root may read the journal"), hint=msg("run it with sudo"))
     target = target_from(root)

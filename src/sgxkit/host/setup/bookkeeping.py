@@ -57,7 +57,7 @@ def remember(journal: Journal) -> None:
 
 
 def _presence(journal: Journal, path: str) -> FileBefore:
-    return FileBefore(path, "absent" if journal.target.look(path) is None else "other")
+    return FileBefore(path, "other" if journal.target.exists(path) else "absent")
 
 
 def put_back(journal: Journal) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def put_back(journal: Journal) -> tuple[str, ...]:
                 left.append(path)
     for path in NEW_CACHES:
         if path in before and before[path].kind == "absent":
-            journal.target.path(path).unlink(missing_ok=True)
+            journal.target.remove(path)
     for path in NEW_FOLDERS:
         if path in before and before[path].kind == "absent":
             journal.target.remove_empty([path])
@@ -92,5 +92,5 @@ class _Content:
 
 
 def _same(journal: Journal, before: FileBefore) -> bool:
-    now = journal.file(before.path)
+    now = journal.seen(before.path)
     return _Content(now.kind, now.content, now.mode) == _Content(before.kind, before.content, before.mode)

@@ -13,13 +13,8 @@ killed, still says what had begun and how it was before.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
-import stat
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +25,7 @@ from sgxkit.errors import FormatError, SetupError
 from sgxkit.host.document import decode, encode
 from sgxkit.host.setup.actions import Action, action_from_json, action_to_json
 from sgxkit.host.setup.step import Step
-from sgxkit.host.setup.target import MAX_FILE, Target
+from sgxkit.host.setup.target import Target
 from sgxkit.messages import msg
 
 FOLDER = "/var/lib/sgxkit/setup"
@@ -153,10 +148,7 @@ class Journal:
 
     def entries(self) -> tuple[Entry, ...]:
         """All steps, in the order in which they began; SetupError where the journal is damaged."""
-        folder = self.target.path(_ENTRIES)
-        if not folder.is_dir():
-            return ()
-        names = sorted(path.name for path in folder.iterdir() if path.suffix == ".json")
+        names = (name for name in self.target.names(_ENTRIES) if name.endswith(".json"))
         return tuple(self._entry(name) for name in names)
 
     def begin(self, step: Step, before: Before) -> Entry:
@@ -184,13 +176,7 @@ class Journal:
 
     def forget(self, entry: Entry) -> None:
         """Drop a step that was taken back."""
-        path = self.target.path(f"{_ENTRIES}/{entry.number:04}.json")
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self.target.remove(f"{_ENTRIES}/{entry.number:04}.json")
 
     def rebooted(self) -> bool | None:
         """Whether the host was booted since the last step that needs it; None where no step does."""
@@ -199,56 +185,56 @@ class Journal:
 
     def keep(self, data: bytes) -> str:
         """Keep bytes and return their name."""
-        name = hashlib.sha256(data).hexdigest()
-        if self.target.look(f"{_CONTENT}/{name}") is None:
-            self.target.write(f"{_CONTENT}/{name}", zlib.compress(data), 0o600)
-        return name
+        return self.target.keep_bytes(data, _CONTENT)
 
     def kept(self, name: str) -> bytes:
         """Return bytes that were kept; SetupError where they are damaged."""
-        data = self.target.read(f"{_CONTENT}/{name}")
-        try:
-            unpacked = b"" if data is None else zlib.decompressobj().decompress(data, MAX_FILE + 1)
-        except zlib.error:
-            unpacked = b""
-        if hashlib.sha256(unpacked).hexdigest() != name:
+        data = self.target.kept(name, _CONTENT)
+        if data is None:
             raise SetupError(msg("the journal has lost the content {name}", name=name))
-        return unpacked
+        return data
 
     def file(self, path: str) -> FileBefore:
-        """Remember a path as it is now."""
-        here = self.target.path(path)
-        try:
-            status = here.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        """Remember a path as it is now, and keep its bytes."""
+        before = self.seen(path)
+        if before.kind == "file":
+            return replace(before, content=self.target.keep(path, _CONTENT))
+        return before
+
+    def seen(self, path: str) -> FileBefore:
+        """A path as it is now, its bytes by their SHA-256 only."""
+        status = self.target.status(path)
+        if status is None:
             return FileBefore(path, "absent")
-        common = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns)
-        if stat.S_ISLNK(status.st_mode):
-            return FileBefore(path, "link", None, str(here.readlink()), *common)
-        if not stat.S_ISREG(status.st_mode):
+        common = (status.mode, status.uid, status.gid, status.modified_ns)
+        if status.kind == "link":
+            return FileBefore(path, "link", None, status.target, *common)
+        if status.kind != "file":
             return FileBefore(path, "other", None, None, *common)
-        return FileBefore(path, "file", self.keep(self.target.read(path) or b""), None, *common)
+        return FileBefore(path, "file", self.target.digest(path), None, *common)
 
     def restore(self, before: FileBefore) -> None:
         """Make a path again what it was, with its mode, owner and time."""
-        here = self.target.path(before.path)
         if before.kind == "absent":
-            here.unlink(missing_ok=True)
+            self.target.remove(before.path)
         elif before.kind == "link" and before.target is not None:
-            here.unlink(missing_ok=True)
-            here.symlink_to(before.target)
+            self.target.link(before.path, before.target)
         elif before.kind == "file" and before.content is not None:
             owner = (before.uid, before.gid)
-            self.target.write(before.path, self.kept(before.content), before.mode, owner)
-            os.utime(here, ns=(before.modified_ns, before.modified_ns))
+            if not self.target.restore(
+                before.path,
+                before.content,
+                _CONTENT,
+                mode=before.mode,
+                owner=owner,
+                modified_ns=before.modified_ns,
+            ):
+                raise SetupError(msg("the journal has lost the content {name}", name=before.content))
 
     def restore_folder(self, before: FileBefore) -> None:
         """Make a folder again that was there, if it is gone."""
-        here = self.target.path(before.path)
-        if before.kind == "other" and not os.path.lexists(here):
-            here.mkdir()
-            here.chmod(before.mode)
-            os.chown(here, before.uid, before.gid)
+        if before.kind == "other":
+            self.target.make_folder(before.path, before.mode, (before.uid, before.gid))
 
     def memory(self, name: str) -> tuple[FileBefore, ...]:
         """Files that were remembered under `name` for the whole of the journal."""
@@ -275,18 +261,13 @@ class Journal:
         """Make the journal's folders, if they are not there."""
         if self.target.look(_HEAD) is None:
             folders = [*self.target.missing_folders(f"{FOLDER}/x")]
-            parent = self.target.path(str(Path(FOLDER).parent))
-            if not folders and [entry.name for entry in parent.iterdir()] == [Path(FOLDER).name]:
-                folders = [FOLDER, str(Path(FOLDER).parent)]  # a start that was cut short made them
+            parent = str(Path(FOLDER).parent)
+            if not folders and self.target.names(parent) == [Path(FOLDER).name]:
+                folders = [FOLDER, parent]  # a start that was cut short made them
             self._head["folders"] = folders
-            try:
-                for folder in (FOLDER, _ENTRIES, _CONTENT):
-                    self.target.path(folder).mkdir(parents=True, exist_ok=True)
-                self.target.path(FOLDER).chmod(0o700)
-            except OSError as error:
-                raise SetupError(
-                    msg("{path} cannot be written: {reason}", path=FOLDER, reason=error.strerror)
-                ) from error
+            self.target.make_folders(FOLDER, 0o700)
+            for folder in (_ENTRIES, _CONTENT):
+                self.target.make_folders(folder, 0o700)
             self._write(_HEAD, self._head)
 
     def _entry(self, name: str) -> Entry:
@@ -342,25 +323,16 @@ def read_journal(target: Target) -> Journal:
 @contextmanager
 def open_journal(target: Target) -> Iterator[Journal]:
     """The journal, to write: made if it is not there, and held against another sgxkit on the same host."""
-    if target.live and os.geteuid() != 0:
+    if target.live and not target.rooted:
         raise SetupError(msg("only root may change this host"), hint=msg("run it with sudo"))
-    journal = Journal(target)
-    journal.start()
-    path = target.path(f"{FOLDER}/lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    Journal(target).start()
+    lock = f"{FOLDER}/lock"
+    if not target.lock(lock):
+        raise SetupError(msg("another sgxkit works on this host"), hint=msg("wait until it has ended"))
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SetupError(msg("another sgxkit works on this host"), hint=msg("wait until it has ended")) from error
         yield Journal(target)
+        journal = Journal(target)
+        if target.exists(lock) and not journal.entries() and not journal.due:
+            journal.discard()  # a run that did nothing leaves no journal behind
     finally:
-        os.close(descriptor)
-        _without_traces(target, path)
-
-
-def _without_traces(target: Target, lock: Path) -> None:
-    """A run that did nothing leaves no journal behind."""
-    journal = Journal(target)
-    if lock.exists() and not journal.entries() and not journal.due:
-        journal.discard()
+        target.unlock(lock)

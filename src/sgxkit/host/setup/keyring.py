@@ -88,21 +88,32 @@ def _download(url: str, descriptor: int, limit: int) -> None:
 
 
 def unpack(target: Target, url: str, folder: str) -> None:
-    """Fetch an archive and unpack it to `folder`, which is its one top folder; nothing outside is written."""
-    here = target.path(folder)
-    here.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sgxkit-", dir=here.parent) as scratch:
-        archive = Path(scratch) / "archive"
-        with archive.open("wb") as file:
-            if url.startswith("file://"):
-                file.write(fetch(target, url, MAX_ARCHIVE))
-            else:
-                _download(url, file.fileno(), MAX_ARCHIVE)
-        inside = f"{Path(folder).parent}/{Path(scratch).name}"
-        target.path(f"{inside}/unpacked").mkdir()
-        where = (f"--file={inside}/archive", f"--directory={inside}/unpacked")
+    """Fetch an archive and unpack it to `folder`, which is its one top folder; nothing outside is written.
+
+    GNU tar refuses names that lead out of where it unpacks. A host far away fetches the archive itself.
+    """
+    scratch = f"{Path(folder).parent}/.sgxkit-unpack"
+    archive = f"{scratch}/archive"
+    target.remove_tree(scratch)
+    target.make_folders(f"{scratch}/unpacked")
+    try:
+        if target.remote is not None and not url.startswith("file://"):
+            plain = ("--fail", "--silent", "--show-error", "--location", "--max-filesize", str(MAX_ARCHIVE))
+            target.run(["curl", *plain, "--output", archive, url])
+        elif url.startswith("file://"):
+            target.write(archive, fetch(target, url, MAX_ARCHIVE), 0o600)
+        else:
+            target.write(archive, b"", 0o600)
+            descriptor = os.open(target.place(archive), os.O_WRONLY)
+            try:
+                _download(url, descriptor, MAX_ARCHIVE)
+            finally:
+                os.close(descriptor)
+        where = (f"--file={archive}", f"--directory={scratch}/unpacked")
         target.run(["tar", "--extract", "--no-same-owner", "--no-same-permissions", *where])
-        top = Path(scratch) / "unpacked" / here.name
-        if not top.is_dir():
-            raise SetupError(msg("{url} has no folder {name}", url=url, name=here.name))
-        top.rename(here)
+        top = f"{scratch}/unpacked/{Path(folder).name}"
+        if not target.exists(top):
+            raise SetupError(msg("{url} has no folder {name}", url=url, name=Path(folder).name))
+        target.rename(top, folder)
+    finally:
+        target.remove_tree(scratch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 from sgxkit.host.facts import Facts
@@ -105,6 +104,10 @@ def paths(action: Action) -> tuple[str, ...]:
 
 def installed_packages(target: Target) -> dict[str, str] | None:
     """Versions of all packages that are installed, by name; None where no package manager is known."""
+    if target.remote is not None and target.exists("/var/lib/dpkg/status"):
+        form = "${Package} ${Version} ${db:Status-Status}\\n"
+        rows = target.run(["dpkg-query", "--show", f"--showformat={form}"], timeout=60).output.splitlines()
+        return {row.split()[0]: row.split()[1] for row in rows if row.endswith(" installed")}
     status = target.read("/var/lib/dpkg/status")
     if status is not None:
         return dict(dpkg_installed(status.decode("utf-8", "replace")))
@@ -150,16 +153,9 @@ def _lines(target: Target, path: str) -> list[str]:
 
 def is_enabled(target: Target, unit: str) -> bool:
     """Whether a link in /etc/systemd/system pulls the unit in at boot (systemd.unit(5))."""
-    folder = target.path("/etc/systemd/system")
-    pulling = (entry for entry in _entries(folder) if entry.suffix in (".wants", ".requires"))
-    return any((entry / unit).is_symlink() for entry in pulling)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+    folder = "/etc/systemd/system"
+    pulling = [name for name in target.names(folder) if name.endswith((".wants", ".requires"))]
+    return any(unit in target.names(f"{folder}/{name}") for name in pulling)
 
 
 def is_active(target: Target, unit: str) -> bool:
@@ -177,7 +173,7 @@ def mounts(target: Target) -> dict[str, tuple[str, ...]]:
 
 def kernels(target: Target) -> tuple[str, ...]:
     """Releases of the kernels that are installed."""
-    return tuple(sorted(entry.name for entry in _entries(target.path("/lib/modules"))))
+    return tuple(target.names("/lib/modules"))
 
 
 def efi_variable(target: Target, action: WriteEfiVariable) -> bytes | None:

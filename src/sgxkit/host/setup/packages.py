@@ -61,7 +61,7 @@ def remove_arguments(packager: Packager, names: Iterable[str]) -> list[str]:
 def refresh(target: Target) -> None:
     """Fetch apt's index into our own folder."""
     for folder in _APT_FOLDERS:
-        target.path(folder).mkdir(parents=True, exist_ok=True)
+        target.make_folders(folder)
     target.run([*_APT, "update"], timeout=900)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from sgxkit.errors import SetupError
 from sgxkit.host.document import MAX_ITEMS
@@ -110,7 +108,7 @@ def found(session: Session, action: Action) -> Before:
                 packages.refresh(target)
                 session.indexed = True
             changes = packages.changes(target, action)
-            empty = tuple(journal.file(path) for path in empty_folders(target))
+            empty = tuple(journal.file(path) for path in target.empty_folders(_PACKAGED, _DEPTH)[:MAX_ITEMS])
             etc = "\n".join(sorted(files_of_etc(target))).encode("utf-8", "surrogateescape")
             return Before(packages=changes, accounts=local_accounts(target), empty=empty, etc=journal.keep(etc))
         case RemovePackages():
@@ -177,7 +175,7 @@ def do(session: Session, action: Action) -> None:
         case WriteFile():
             target.write(action.path, action.content.encode(), action.mode)
         case RemoveFile():
-            target.path(action.path).unlink(missing_ok=True)
+            target.remove(action.path)
         case SetFstabLine():
             text = (target.read("/etc/fstab") or b"").decode("utf-8", "surrogateescape")
             data = rendered.fstab_with(text, action).encode("utf-8", "surrogateescape")
@@ -200,7 +198,7 @@ def do(session: Session, action: Action) -> None:
             if target.booted:
                 target.run(["systemctl", "try-restart", action.unit])
         case ReloadUdev():
-            if target.live and Path("/run/udev/control").exists():
+            if target.live and target.exists("/run/udev/control"):
                 target.run(["udevadm", "control", "--reload"])
                 target.run(["udevadm", "trigger", "--subsystem-match=misc"])
         case ReloadSystemd():
@@ -224,17 +222,9 @@ def efi_path(action: WriteEfiVariable) -> str:
 
 def write_efi(target: Target, path: str, data: bytes) -> None:
     """Write an EFI variable, which must be one write(2); the kernel marks variables immutable (efivarfs)."""
-    here = target.path(path)
-    if here.exists():
+    if target.exists(path):
         target.run(["chattr", "-i", path])
-    try:
-        descriptor = os.open(here, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise SetupError(msg("{path} cannot be written: {reason}", path=path, reason=error.strerror)) from error
+    target.write_once(path, data)
 
 
 def _without_argument(target: Target, action: RemoveKernelArgument) -> None:
@@ -247,8 +237,8 @@ def _without_argument(target: Target, action: RemoveKernelArgument) -> None:
         word.sub("", line) if line.startswith("GRUB_CMDLINE_LINUX") else line
         for line in before.splitlines(keepends=True)
     ]
-    status = target.path(GRUB).stat()
-    target.write(GRUB, "".join(lines).encode("utf-8", "surrogateescape"), status.st_mode & 0o777)
+    status = target.status(GRUB)
+    target.write(GRUB, "".join(lines).encode("utf-8", "surrogateescape"), 0o644 if status is None else status.mode)
     update_boot_loader(target, action)
 
 
@@ -262,33 +252,17 @@ def update_boot_loader(target: Target, action: RemoveKernelArgument) -> None:
 
 def files_of_etc(target: Target) -> frozenset[str]:
     """Every path below /etc."""
-    top = target.path("/etc")
-    return frozenset(
-        f"/{(Path(folder) / name).relative_to(target.root)}"
-        for folder, folders, files in os.walk(top)
-        for name in (*folders, *files)
-    )
-
-
-def empty_folders(target: Target) -> tuple[str, ...]:
-    """Folders without anything in them, where packages put theirs: a few levels below /, as far as that is quick."""
-    found = []
-    for top in _PACKAGED:
-        start = target.path(top)
-        for folder, folders, files in os.walk(start):
-            if not folders and not files:
-                found.append(f"/{Path(folder).relative_to(target.root)}")
-            if len(Path(folder).relative_to(start).parts) >= _DEPTH:
-                folders.clear()
-    return tuple(sorted(found)[:MAX_ITEMS])
+    return frozenset(target.tree("/etc"))
 
 
 def content_of(target: Target, path: str) -> str | None:
     """SHA-256 of a file's bytes, or of a link's text; None for a folder."""
-    here = target.path(path)
-    if here.is_symlink():
-        return hashlib.sha256(str(here.readlink()).encode()).hexdigest()
-    return hashlib.sha256(target.read(path) or b"").hexdigest() if here.is_file() else None
+    found = target.status(path)
+    if found is None or found.kind in ("folder", "other"):
+        return None
+    if found.kind == "link":
+        return hashlib.sha256((found.target or "").encode()).hexdigest()
+    return target.digest(path)
 
 
 def local_accounts(target: Target) -> Accounts:

@@ -152,7 +152,7 @@ def _files(session: Session, entry: Entry, ours: dict[str, bytes]) -> tuple[Mess
 
 
 def _is_ours(session: Session, file: FileBefore, content: bytes, *, done: bool) -> bool:
-    now = session.journal.file(file.path)
+    now = session.journal.seen(file.path)
     if now.content == hashlib.sha256(content).hexdigest():
         return True
     untouched = (now.kind, now.content, now.target) == (file.kind, file.content, file.target)
@@ -190,8 +190,7 @@ def _left_in_etc(session: Session, made: Made) -> None:
     """Remove files that maintainer scripts made below /etc and purging left, unless somebody changed them since."""
     target = session.target
     for file in reversed(made.files):
-        here = target.path(file.path)
         if file.content is None:
             target.remove_empty([file.path])
-        elif (here.is_symlink() or here.is_file()) and content_of(target, file.path) == file.content:
-            here.unlink()
+        elif content_of(target, file.path) == file.content:
+            target.remove(file.path)
