@@ -1,6 +1,7 @@
 /* Layout of the suite's enclave and numbers of the interface (Intel SDM Vol. 3D; <asm/sgx.h>). */
 #pragma once
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -66,6 +67,8 @@ extern char enclave_code[], enclave_code_end[], async_exit[], enter_exit[];
 unsigned long enter(struct call *);
 
 struct enclave { int fd; uint8_t *base; };
+
+extern int debug_enclave;
 
 int open_device(void);
 void make_secs(uint8_t *secs, uint8_t *base);

@@ -13,6 +13,8 @@ const uint8_t *sigstruct(void) {
     return signature;
 }
 
+int debug_enclave = 1;
+
 int open_device(void) { return open("/dev/sgx_enclave", O_RDWR | O_CLOEXEC); }
 
 void make_secs(uint8_t *secs, uint8_t *base) {
@@ -21,7 +23,7 @@ void make_secs(uint8_t *secs, uint8_t *base) {
     *(uint64_t *)(secs + 8) = (uint64_t)base;
     *(uint32_t *)(secs + 16) = 1;  /* SSAFRAMESIZE */
     *(uint32_t *)(secs + 20) = 1;  /* MISCSELECT: EXINFO */
-    *(uint64_t *)(secs + 48) = 6;  /* DEBUG, MODE64BIT */
+    *(uint64_t *)(secs + 48) = debug_enclave ? 6 : 4; /* MODE64BIT, DEBUG */
     *(uint64_t *)(secs + 56) = 3;  /* XFRM: x87, SSE */
 }
 

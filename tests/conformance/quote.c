@@ -65,6 +65,7 @@ int main(int argc, char **argv) {
     size_t size, part, at;
     const uint8_t *answer, *field;
 
+    debug_enclave = 0;
     if (build(&e)) { perror("the enclave"); return 1; }
     /* An ECDSA P-256 key of Intel's quoting enclave: struct sgx_ql_att_key_id_t */
     static const uint8_t qe_signer[32] = {0x8c, 0x4f, 0x57, 0x75, 0xd7, 0x96, 0x50, 0x3e, 0x96, 0x13, 0x7f, 0x77, 0xc6, 0x8a, 0x82, 0x9a,

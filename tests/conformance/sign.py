@@ -9,6 +9,7 @@ from pathlib import Path
 from sgxkit.enclave.image import EnclaveImage, PageRun
 from sgxkit.enclave.measure import mrenclave
 from sgxkit.enclave.signing import generate_key, sign, unsigned_sigstruct
+from sgxkit.isa.attributes import AttributeFlags
 from sgxkit.isa.page import PAGE_SIZE, PageFlags, PageType, SecInfo
 from sgxkit.isa.tcs import Tcs
 
@@ -34,8 +35,10 @@ def image(code: bytes) -> EnclaveImage:
 
 
 def main(code: str, output: str) -> None:
-    unsigned = unsigned_sigstruct(mrenclave(image(Path(code).read_bytes())), debug=True)
-    Path(output).write_bytes(sign(replace(unsigned, miscselect=1), generate_key()).to_bytes())
+    unsigned = unsigned_sigstruct(mrenclave(image(Path(code).read_bytes())))
+    mask = unsigned.attributemask
+    either = replace(unsigned, miscselect=1, attributemask=replace(mask, flags=mask.flags & ~AttributeFlags.DEBUG))
+    Path(output).write_bytes(sign(either, generate_key()).to_bytes())
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from sgxkit.dcap.collateral import write_bundle
+from sgxkit.dcap.collateral import export_bundle, write_bundle
 from sgxkit.lab import publication
+from sgxkit.lab.authority import Lab
 from sgxkit.lab.store import load_lab, root_certificate
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance"
@@ -93,9 +94,30 @@ def test_a_quote_from_an_unmodified_program_verifies(
     mrenclave = (built / "enclave.sigstruct").read_bytes()[960:992].hex()
     command = [sys.executable, "-m", "sgxkit", "--json", "quote", "verify", str(tmp_path / "quote")]
     command += ["--trusted-root", str(root_certificate("default", folder=labs)), "--collateral"]
-    command += [str(tmp_path / "collateral.json"), "--mrenclave", mrenclave, "--allow-debug"]
+    command += [str(tmp_path / "collateral.json"), "--mrenclave", mrenclave]
     verified = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    _verify_with_dcap_qvl((tmp_path / "quote").read_bytes(), lab)
+
+
+def _verify_with_dcap_qvl(quote: bytes, lab: Lab) -> None:
+    """An independent verifier says the same under the lab's root."""
+    dcap_qvl = pytest.importorskip("dcap_qvl", reason="dcap-qvl is not installed")
+    bundle = publication.collateral(lab, datetime.now(UTC))
+    pieces = dcap_qvl.QuoteCollateralV3.from_json(export_bundle(bundle))
+    assert (
+        str(dcap_qvl.verify_with_root_ca(quote, pieces, lab.hierarchy.root.der, int(time.time())).status)
+        == "UpToDate"
+    )
+
+
+def test_our_own_driver_code_passes(environment: dict[str, str], tmp_path: Path) -> None:
+    script = 'url=$(sed -n \'s|.*"pccs_url": "\\(.*\\)/sgx/certification/v4/".*|\\1|p\' /etc/sgx_default_qcnl.conf);'
+    script += f' exec "{sys.executable}" -m sgxkit up --hardware --pcs "$url" --trusted-root'
+    script += f' "{root_certificate("default", folder=tmp_path / "state" / "labs")}"'
+    done = sgxkit_run(environment, "sh", "-c", script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "under a root that is not Intel's" in done.stdout
 
 
 @pytest.mark.parametrize(

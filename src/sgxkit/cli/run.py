@@ -80,7 +80,7 @@ def run(
         observer = Both(observer, Trace(_write_line))
     size = None if epc_limit is None else _size(epc_limit)
     with machine(lab, epc_size=size, device_names=tuple(device or ()), injected=_injected(inject or [])) as found:
-        supervisor = Supervisor(found, observer)
+        supervisor = Supervisor(found, observer, fast=counts is None and not trace)
         ending = supervisor.run(program, os.environ)
         used, total = supervisor.epc_use
     if counts is not None:

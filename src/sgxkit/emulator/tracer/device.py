@@ -98,6 +98,7 @@ class EnclaveFile:
     pages         EPC page by linear address.
     may_map       protections that a mapping of a page may have; 0 where there is no page.
     accessible    protections that the EPCM gives the enclave's own code.
+    exits         where EEXIT was executed.
     """
 
     driver: Driver
@@ -116,6 +117,7 @@ class EnclaveFile:
     runs: list[tuple[int, int]] = field(default_factory=list)
     va_pages: list[tuple[int, int]] = field(default_factory=list)
     page_count: int = 0
+    exits: set[int] = field(default_factory=set)
 
     @property
     def end(self) -> int:

@@ -110,6 +110,13 @@ class SharedEpc(Epc):
         at += address % PAGE_SIZE
         memory[at : at + len(data)] = data
 
+    def offset_of(self, address: int) -> int:
+        """Where in its enclave's memory an EPC address is."""
+        found = self._find(address & -PAGE_SIZE)
+        if found is None:
+            raise ValueError(f"{address:#x} is nowhere")
+        return found[1] + address % PAGE_SIZE
+
     def _from_run(self, page: int) -> EpcmEntry:
         index = bisect_right(self._run_starts, page) - 1
         if index < 0 or page >= self._entry_runs[index][0]:

@@ -21,7 +21,8 @@ from pathlib import Path
 from sgxkit.emulator.faults import Fault, PageFault
 from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.processor import LogicalProcessor, Processor
-from sgxkit.emulator.tracer import device, ptrace, seccomp
+from sgxkit.emulator.tracer import agent, device, fast_transitions, ptrace, seccomp, vdso
+from sgxkit.emulator.tracer.agent import AGENT, AGENT_SIZE
 from sgxkit.emulator.tracer.compacted_xrstor import restore_compacted
 from sgxkit.emulator.tracer.device import Driver, EnclaveFile
 from sgxkit.emulator.tracer.leaf_functions import (
@@ -63,9 +64,6 @@ from sgxkit.messages import Message, msg
 
 EPC_BASE = 0x8000_0000
 
-AGENT, AGENT_SIZE = 0x5358_4700_0000, 0x1_0000
-"""Where each traced process has pages of the tracer's: Linux puts nothing there, wherever it loads programs."""
-
 _CPUID = b"\x0f\xa2"
 _SYSCALL = b"\x0f\x05"
 _ARCH_SET_CPUID = 0x1012
@@ -81,6 +79,8 @@ _MFD_CLOEXEC, _MFD_EXEC = 1, 0x10
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
 _SI_KERNEL, _SEGV_ACCERR, _ILL_ILLOPN, _FPE_INTDIV = 0x80, 2, 2, 1
 _SIGACTION_SIZE = 32
+_MADV_WIPEONFORK = 18
+_MAP_NORESERVE = 0x4000
 _CLONE_VM = 0x100
 _XFRM = 0x6_06FF
 """Components of XCR0 that enclaves may have: x87 to AVX-512, PKRU, AMX."""
@@ -172,10 +172,14 @@ class Observer:
 
 @dataclass(slots=True, eq=False)
 class Supervisor:
-    """The tracer of one tree of processes."""
+    """The tracer of one tree of processes.
+
+    fast   whether entries and exits may happen without the tracer; an observer does not see those.
+    """
 
     machine: Machine
     observer: Observer
+    fast: bool = True
     processor: Processor = field(init=False)
     driver: Driver = field(init=False)
     files: VirtualFiles = field(init=False)
@@ -271,7 +275,7 @@ class Supervisor:
 
     def _new_thread(self, tid: int, pid: int, space: AddressSpace) -> Thread:
         thread = Thread(tid, pid, space, LogicalProcessor(self.processor, space, xcr0=self.xcr0))
-        space.users += 1
+        space.threads.add(thread)
         self.threads[tid] = thread
         return thread
 
@@ -288,8 +292,9 @@ class Supervisor:
     def _forget(self, thread: Thread) -> None:
         """A thread is gone: if it was inside an enclave, its TCS stays busy, as on a real machine."""
         self.processor.inside.discard(thread.cpu)
-        thread.space.users -= 1
-        if not thread.space.users:
+        fast_transitions.withdraw(thread)
+        thread.space.threads.discard(thread)
+        if not thread.space.threads:
             thread.space.memory.close()
             thread.space.enclaves = []
             if self.threads:
@@ -359,9 +364,10 @@ class Supervisor:
 
     def _forked(self, old: AddressSpace, pid: int) -> AddressSpace:
         space = AddressSpace(pid)
-        space.agent = old.agent
+        space.agent, space.low_page = old.agent, old.low_page
         for mapped in old.enclaves:
             new = space.mapped(mapped.file)
+            new.alias = mapped.alias
             for start, end, value in mapped.asked.runs(0, 1 << 64):
                 new.asked.set(start, end, value)
             for start, end, value in mapped.actual.runs(0, 1 << 64):
@@ -379,7 +385,7 @@ class Supervisor:
         self._forget(thread)
         thread.cpu.active_secs = None
         space = AddressSpace(thread.tid)
-        space.users = 1
+        space.threads.add(thread)
         thread.space = space
         thread.cpu = LogicalProcessor(self.processor, space, xcr0=self.xcr0)
         thread.in_call, thread.at_exit = False, None
@@ -399,11 +405,15 @@ class Supervisor:
         original = memory.read(entry, len(_SYSCALL))
         memory.write(entry, _SYSCALL)
         flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
-        at = thread.call(entry, Syscall.MMAP, AGENT, AGENT_SIZE, 5, flags, NONE, 0)
+        at = thread.call(entry, Syscall.MMAP, AGENT, AGENT_SIZE, 3, flags, NONE, 0)
         if at == AGENT:
-            memory.write(AGENT, _SYSCALL)
+            thread.call(entry, Syscall.MPROTECT, AGENT, agent.CODE_SIZE, 5)
+            memory.write(agent.SYSCALL, agent.code())
+            data = AGENT + agent.CODE_SIZE
+            thread.call(agent.SYSCALL, Syscall.MADVISE, data, AGENT_SIZE - agent.CODE_SIZE, _MADV_WIPEONFORK)
             thread.space.agent = True
-            result = thread.call(AGENT, Syscall.ARCH_PRCTL, _ARCH_SET_CPUID, 0)
+            self._give_vdso(thread, self.registers.rsp)
+            result = thread.call(agent.SYSCALL, Syscall.ARCH_PRCTL, _ARCH_SET_CPUID, 0)
         else:
             result = thread.call(entry, Syscall.ARCH_PRCTL, _ARCH_SET_CPUID, 0)
         memory.write(entry, original)
@@ -416,6 +426,30 @@ class Supervisor:
                 ),
             )
 
+    def _give_vdso(self, thread: Thread, stack: int) -> None:
+        """Let a program that was just executed find a vDSO with __vdso_sgx_enter_enclave (the auxiliary vector)."""
+        memory = thread.space.memory
+        with contextlib.suppress(OSError, struct.error):
+            (count,) = struct.unpack("<Q", memory.read(stack, 8))
+            at = stack + 8 * (count + 2)
+            while memory.read(at, 8) != bytes(8):
+                at += 8
+            at += 8
+            while (tag := struct.unpack("<Q", memory.read(at, 8))[0]) not in (0, vdso.AT_SYSINFO_EHDR):
+                at += 16
+            if tag == 0:
+                return
+            (kernel,) = struct.unpack("<Q", memory.read(at + 8, 8))
+            functions = vdso.functions_of(memory.read(kernel, 0x1000), kernel)
+            functions[vdso.ENTER_ENCLAVE] = agent.ENTER
+            memory.write(agent.VDSO, vdso.image(agent.VDSO, functions, size=agent.VDSO_SIZE))
+            memory.write(at + 8, struct.pack("<Q", agent.VDSO))
+
+    def catch_up(self) -> None:
+        """Learn what all threads have done by themselves."""
+        for thread in self.threads.values():
+            fast_transitions.catch_up(thread, self.processor)
+
     def warn(self, key: str, message: Message) -> None:
         if key not in self.warned:
             self.warned.add(key)
@@ -426,6 +460,7 @@ class Supervisor:
     def _system_call(self, thread: Thread) -> None:
         registers = self.registers
         ptrace.get_registers(thread.tid, registers)
+        fast_transitions.catch_up(thread, self.processor)
         if ptrace.event_message(thread.tid) == seccomp.FROM_ENCLAVE and thread.cpu.active_secs is not None:
             self._call_from_enclave(thread, registers)
             return
@@ -607,7 +642,7 @@ class Supervisor:
     def call(self, thread: Thread, number: Syscall, *arguments: int) -> int:
         """Make a system call in a thread's name."""
         if thread.space.agent:
-            return thread.call(AGENT, number, *arguments)
+            return thread.call(agent.SYSCALL, number, *arguments)
         ptrace.get_registers(thread.tid, self.registers)
         at = self.registers.rip - len(_SYSCALL)
         return thread.call(at, number, *arguments)
@@ -746,7 +781,7 @@ class Supervisor:
     def _scratch(thread: Thread) -> int:
         """Memory of the agent's, for operands of system calls made inside an enclave."""
         del thread
-        return AGENT + AGENT_SIZE - PAGE_SIZE
+        return agent.SCRATCH
 
     # -- the device --------------------------------------------------------------------------------------------------
 
@@ -762,6 +797,9 @@ class Supervisor:
                 (descriptor,) = struct.unpack("<Q", thread.space.memory.read(argument, 8))
                 provision = self._file(thread, descriptor) in self.provision
         was_created, result, reason = file.created, 0, ""
+        if command in (device.RESTRICT_PERMISSIONS, device.MODIFY_TYPES, device.REMOVE_PAGES):
+            self.catch_up()
+            fast_transitions.withdraw_all(file, list(self.threads.values()), self.processor)
         if command in (device.CREATE, device.ADD_PAGES) and self.driver.free.left < 2:
             self.release_unused()
         try:
@@ -807,6 +845,11 @@ class Supervisor:
         if result:
             self.warn("filter", msg("system calls from inside enclaves are not seen: {number}", number=result))
         descriptor = registers.rdi
+        if self.fast and thread.space.agent:
+            flags = _MAP_SHARED | _MAP_NORESERVE
+            alias = self.call(thread, Syscall.MMAP, 0, file.size, 3, flags, descriptor, 0)
+            if alias < NONE - 4095:
+                thread.space.mapped(file).alias = alias
         for mapped in thread.space.enclaves:
             if mapped.file is file:
                 for start, end, value in mapped.asked.runs(file.base, file.end):
@@ -918,6 +961,7 @@ class Supervisor:
         """Destroy the enclaves of files that nobody has open or mapped any more."""
         if not self.enclaves and not self.provision:
             return
+        self.catch_up()
         used: set[tuple[int, int]] = set()
         for pid in {thread.pid for thread in self.threads.values()}:
             used |= _open_files(pid)
@@ -943,6 +987,9 @@ class Supervisor:
             ptrace.resume(thread.tid, ptrace.PTRACE_CONT, number)
             return
         registers = self.registers
+        if thread.published is not None and self._between(thread, number):
+            return
+        fast_transitions.catch_up(thread, self.processor)
         if number in (signal.SIGILL, signal.SIGSEGV):
             ptrace.get_registers(thread.tid, registers)
             try:
@@ -973,6 +1020,18 @@ class Supervisor:
             return
         ptrace.get_registers(thread.tid, registers)
         self._signalled_inside(thread, registers, number)
+
+    def _between(self, thread: Thread, number: int) -> bool:
+        """A signal between outside and inside waits until the thread is through; says whether it was one."""
+        ptrace.get_registers(thread.tid, self.registers)
+        if not agent.in_transition(self.registers.rip):
+            return False
+        information = ptrace.get_siginfo(thread.tid)
+        fast_transitions.step_out(thread, self.registers)
+        # It is stopped for SIGTRAP now, in whose place it can be given what it was stopped for before.
+        ptrace.set_siginfo(thread.tid, information)
+        self._signalled(thread, number)
+        return True
 
     @staticmethod
     def _is_from_instruction(thread: Thread) -> bool:
@@ -1005,7 +1064,7 @@ class Supervisor:
         return True
 
     def _enclu(self, thread: Thread, registers: Registers) -> None:
-        inside = thread.cpu.active_secs
+        inside, at = thread.cpu.active_secs, registers.rip
         for _ in range(8):
             try:
                 leaf = execute(thread, registers)
@@ -1021,8 +1080,13 @@ class Supervisor:
         ptrace.set_registers(thread.tid, registers)
         if leaf is Enclu.EEXIT:
             self.observer.left(thread, registers)
-        elif leaf in (Enclu.EENTER, Enclu.ERESUME):
-            self.observer.entered(thread, registers, leaf)
+            self._left(thread, at)
+        elif leaf in (Enclu.EENTER, Enclu.ERESUME, Enclu.EDECCSSA):
+            if leaf is not Enclu.EDECCSSA:
+                self.observer.entered(thread, registers, leaf)
+            mapped = thread.space.find(thread.cpu.tcs)
+            if self.fast and mapped is not None:
+                fast_transitions.publish(thread, mapped, registers)
         else:
             self.observer.executed(thread, leaf, registers.rax)
             if leaf in (Enclu.EACCEPT, Enclu.EMODPE, Enclu.EACCEPTCOPY) and inside is not None:
@@ -1030,6 +1094,19 @@ class Supervisor:
                 if mapped is not None:
                     mapped.file.note(registers.rcx & -PAGE_SIZE)
         ptrace.resume(thread.tid)
+
+    def _left(self, thread: Thread, at: int) -> None:
+        """After an EEXIT at `at` that reached the tracer: the next one there is not to."""
+        published = thread.published
+        if published is None:
+            return
+        with contextlib.suppress(OSError):
+            thread.space.memory.write(published.entry + agent.ACTIVE_AT, bytes(8))
+        mapped = thread.space.find(at)
+        if mapped is not None and at not in mapped.file.exits:
+            self.catch_up()
+            if not any(cpu.active_secs == mapped.file.secs for cpu in self.processor.inside):
+                fast_transitions.bypass_exit(thread, mapped, at, self.call)
 
     def _augmented(self, thread: Thread, address: int) -> bool:
         """Do what the driver's fault handler does for an address without a page: EAUG one."""
@@ -1066,6 +1143,7 @@ class Supervisor:
                 exception = Exception_(GP)
             elif number == signal.SIGSEGV and restore_compacted(thread, registers, xcr0=self.xcr0):
                 ptrace.set_registers(thread.tid, registers)
+                self._let_probe(thread, address & -PAGE_SIZE)
                 ptrace.resume(thread.tid)
                 return
             elif number == signal.SIGSEGV:
@@ -1086,11 +1164,19 @@ class Supervisor:
                     registers.rip -= 1
         if exception is None:
             self.observer.interrupted(thread, None, number, registers.rip)
+            fast_transitions.withdraw(thread)
             leave(thread, registers, None)
             ptrace.set_registers(thread.tid, registers)
             ptrace.resume(thread.tid, ptrace.PTRACE_CONT, number)
             return
         self.raise_in_enclave(thread, registers, exception)
+
+    def _let_probe(self, thread: Thread, page: int) -> None:
+        """Let XRSTOR look at a page where the enclave has none: the next one there is to need no help."""
+        mapped = next((mapped for mapped in thread.space.enclaves if mapped.file.covers(page)), None)
+        if mapped is not None and page not in thread.space.probed and page not in mapped.file.pages:
+            thread.space.probed.add(page)
+            self.call(thread, Syscall.MPROTECT, page, PAGE_SIZE, 1)
 
     def _page_fault(self, thread: Thread, registers: Registers, address: int) -> Exception_ | None:
         """What a page fault inside is; None if it was but our mapping that lagged behind."""
@@ -1117,12 +1203,20 @@ class Supervisor:
     ) -> None:
         """Leave the enclave because of an exception, and let the outside have its signal."""
         self.observer.interrupted(thread, exception, SIGNALS[exception.vector], registers.rip)
+        fast_transitions.withdraw(thread)
         leave(thread, registers, exception)
         self._raise_outside(thread, registers, exception, at_signal=at_signal)
 
     def _raise_outside(self, thread: Thread, registers: Registers, exception: Exception_, *, at_signal: bool) -> None:
         """Give the program the signal of an exception at RIP, as the kernel does."""
         vector, number = exception.vector, SIGNALS[exception.vector]
+        if registers.rip == agent.AEP:  # the vDSO's own: its caller is told instead
+            registers.rdi, registers.rsi = vector, exception.error_code
+            registers.rdx = exception.address & -PAGE_SIZE
+            registers.rip = agent.EXCEPTION
+            ptrace.set_registers(thread.tid, registers)
+            self.go_on(thread)
+            return
         code, address = _SI_KERNEL, 0
         if vector == PF:
             code, address = _SEGV_ACCERR, exception.address & -PAGE_SIZE

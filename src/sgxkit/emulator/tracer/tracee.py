@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sgxkit.emulator.processor import LogicalProcessor
 from sgxkit.emulator.tracer import ptrace
@@ -16,6 +17,9 @@ from sgxkit.emulator.tracer.syscalls import NONE, Syscall
 from sgxkit.emulator.tracer.tracee_memory import TraceeMemory
 from sgxkit.isa.page import PAGE_SIZE
 
+if TYPE_CHECKING:
+    from sgxkit.emulator.tracer.fast_transitions import Published
+
 _ALL_SIGNALS = b"\xff" * 8
 
 
@@ -25,9 +29,11 @@ class Mapped:
 
     asked    protections that the program has asked for; `MAPPED` is set wherever there is a mapping.
     actual   protections that the mappings have: less where there is no page, or the EPCM gives less.
+    alias    where all of its memory is mapped once more, for the agent.
     """
 
     file: EnclaveFile
+    alias: int = 0
     asked: IntervalMap = field(default_factory=IntervalMap)
     actual: IntervalMap = field(default_factory=IntervalMap)
 
@@ -42,7 +48,9 @@ class AddressSpace(Mapping[int, int]):
         self.memory = TraceeMemory(pid)
         self.enclaves: list[Mapped] = []
         self.agent = False
-        self.users = 0
+        self.low_page: bool | None = None
+        self.threads: set[Thread] = set()
+        self.probed: set[int] = set()
 
     def find(self, address: int) -> Mapped | None:
         """The enclave whose range `address` is in, if it is mapped here."""
@@ -82,6 +90,7 @@ class Thread:
     at_exit         what to do when its system call is done.
     redeliver       siginfo of a signal that had to wait for something.
     postponed       signals that arrived in between.
+    published       the TCS by which it may enter without the tracer.
     """
 
     tid: int
@@ -94,6 +103,7 @@ class Thread:
     at_exit: Callable[[Thread], None] | None = None
     redeliver: bytes | None = None
     postponed: list[int] = field(default_factory=list)
+    published: Published | None = None
 
     def skip_call(self, registers: Registers, result: int) -> None:
         """Let the system call that it is stopped before be done already."""
