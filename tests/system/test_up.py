@@ -124,7 +124,9 @@ def test_a_signer_that_the_processor_does_not_launch_is_the_first_thing_that_fai
     assert run("lab", "create", "old", "--cpu", "skylake-client").returncode == 0
     found = document("--lab", "old", code=1)
     assert [step["ok"] for step in found["steps"]] == [True, True, False]
-    assert "SGX_INVALID_EINITTOKEN" in found["steps"][-1]["error"]["message"]
+    error = found["steps"][-1]["error"]
+    assert error["code"] == "launch-control"
+    assert "FLC" in error["hint"]
 
 
 @pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])

@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
             else:
                 run.surround_emulated(stack, lab, keep=keep)
             run.walk()
-        run.conclude()
+            run.conclude()
 
 
 @contextmanager
@@ -173,6 +173,7 @@ class _Run:
         """Print the end of it; raises typer.Exit with the exit code of the step that failed."""
         seconds = time.perf_counter() - self.begin
         error = self.results[-1].error
+        self.kept = self.kept and error is None  # what was made for nothing is taken back
         if settings().json:
             self.print_document(seconds)
         elif error is None:
@@ -181,10 +182,6 @@ class _Run:
             _print(msg("stopped: {reason}", reason=error.message), "bold red")
             if error.hint is not None:
                 _print(msg("hint: {hint}", hint=error.hint))
-            if self.kept and self.surroundings is not None:
-                _print(
-                    msg("AESM and PCS go on running; `sgxkit lab stop {name}` stops them", name=self.surroundings.lab)
-                )
         if error is not None:
             raise typer.Exit(error.exit_code)
 

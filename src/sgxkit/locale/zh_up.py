@@ -69,7 +69,12 @@ CATALOG: dict[str, str] = {
     "SGX works on an emulated platform here: all of it took {seconds:.1f} s.": "SGX 可在本机的模拟平台上使用：全程用时 {seconds:.1f} 秒。",
     "an enclave of your own": "您自己的 enclave",
     "a quote of your own": "您自己的 quote",
-    "AESM and PCS go on running; `sgxkit lab stop {name}` stops them": "AESM 和 PCS 继续运行；`sgxkit lab stop {name}` 可停止它们",
+    "this machine launches only what Intel's launch enclave allows: it has no flexible launch control": (
+        "本机只启动 Intel 的 launch enclave 所允许的 enclave：它没有灵活启动控制（FLC）"
+    ),
+    "choose a lab with FLC: `sgxkit lab create NAME --cpu icelake-sp`": (
+        "请选用有 FLC 的 lab：`sgxkit lab create NAME --cpu icelake-sp`"
+    ),
     "stopped: {reason}": "已停止：{reason}",
     "where AESM and PCS are": "AESM 和 PCS 在哪里",
     "a quote of this lab, to try a verifier with": "此 lab 的 quote，可用来测试验证程序",

@@ -19,9 +19,10 @@ from sgxkit.dcap.sources import collateral_for_quote
 from sgxkit.dcap.trust import INTEL_SGX_ROOT_CA
 from sgxkit.dcap.verification import Verification
 from sgxkit.dcap.verify import Verifier
-from sgxkit.enclave.platform import EnclaveIdentity
+from sgxkit.enclave.platform import Enclave, EnclaveIdentity
 from sgxkit.errors import SgxkitError
 from sgxkit.isa.keyrequest import KeyPolicy
+from sgxkit.isa.status import SgxError, Status
 from sgxkit.isa.targetinfo import TargetInfo
 from sgxkit.messages import Message, msg
 from sgxkit.sample.calls import NotAuthenticError, SampleEnclave
@@ -62,6 +63,12 @@ class WrongError(SgxkitError):
     """A step had a result, and it is not what SGX promises."""
 
     code = "wrong-result"
+
+
+class LaunchControlError(SgxkitError):
+    """The processor wants a launch token, which nobody gives for the sample enclave."""
+
+    code = "launch-control"
 
 
 @dataclass(slots=True)
@@ -244,9 +251,22 @@ class _Walker:
         """The enclave, launched when it is asked for first, removed when the walk ends."""
         found = self.enclaves.get((sample, debug))
         if found is None:
-            loaded = self.surroundings.platform.load(sample.image, sample.sigstruct, debug=debug)
-            found = self.enclaves[sample, debug] = SampleEnclave(self.stack.enter_context(loaded))
+            loaded = self.stack.enter_context(self.load(sample, debug=debug))
+            found = self.enclaves[sample, debug] = SampleEnclave(loaded)
         return found
+
+    def load(self, sample: Sample, *, debug: bool) -> Enclave:
+        try:
+            return self.surroundings.platform.load(sample.image, sample.sigstruct, debug=debug)
+        except SgxError as error:
+            if error.status is not Status.SGX_INVALID_EINITTOKEN:
+                raise
+            raise LaunchControlError(
+                msg(
+                    "this machine launches only what Intel's launch enclave allows: it has no flexible launch control"
+                ),
+                hint=msg("choose a lab with FLC: `sgxkit lab create NAME --cpu icelake-sp`"),
+            ) from error
 
 
 def _must_refuse(enclave: SampleEnclave, sealed: bytes) -> None:
