@@ -37,7 +37,8 @@ _NEVER = 1 << 46
 # Where the processor's own instructions and their memory are: an address that no code can form a canonical one of.
 _SCRATCH = 0x5A << 56
 _AREA = _SCRATCH + PAGE_SIZE
-_SNIPPETS = {"xsetbv": "0f01d1", "fxrstor": "480fae08", "fxsave": "480fae00"}
+_SNIPPETS = {"xsetbv": "0f01d1f4", "fxrstor": "480fae08f4", "fxsave": "480fae00f4"}
+"""Each with HLT, at which Unicorn stops."""
 _SNIPPET_SIZE = 16
 _TCG_BUFFER = 32 << 20
 _CONTROL = 1 << 9 | 1 << 10 | 1 << 16 | 1 << 18
@@ -142,7 +143,7 @@ class Cpu:
         self._chunks: dict[tuple[Area, int], Chunk] = {}
         self._exits: set[int] = set()
         self._examined: dict[int, int] = {}
-        self._rewritable = False
+        self._rewritable = self._own_code = False
         self._seen = (-1, -1)
         self._code_seen = -1
         self.spent = False
@@ -171,10 +172,6 @@ class Cpu:
             machine_code, start = bytes.fromhex(code), number * _SNIPPET_SIZE
             self._own.view[start : start + len(machine_code)] = machine_code
             self._snippets[name] = _SCRATCH + start
-        self._own_exits = [
-            _SCRATCH + number * _SNIPPET_SIZE + len(code) // 2 for number, code in enumerate(_SNIPPETS.values())
-        ]
-        uc.ctl_set_exits(self._own_exits)
         cr4 = uc.reg_read(x86_const.UC_X86_REG_CR4)
         uc.reg_write(x86_const.UC_X86_REG_CR4, cr4 | _CONTROL)
         self._execute_own("xsetbv", rax=XFRM, rcx=0, rdx=0)
@@ -202,7 +199,15 @@ class Cpu:
         saved = {name: self.read(name) for name in (*registers, "rip")}
         for name, value in registers.items():
             self.write(name, value)
-        self._uc.emu_start(self._snippets[snippet], 0)
+        start, self._own_code = self._snippets[snippet], True
+        try:
+            self._uc.emu_start(start, 0)
+        except self._error:
+            # As in `_is_afterwards`: it may have been executed all the same.
+            if self.read("rip") == start:
+                raise
+        finally:
+            self._own_code = False
         for name, value in saved.items():
             self.write(name, value)
 
@@ -231,7 +236,7 @@ class Cpu:
             self._examined.clear()
             self._starts.clear()
             self._exits.clear()
-            self._uc.ctl_set_exits(self._own_exits)
+            self._uc.ctl_set_exits([])
             self._uc.ctl_flush_tb()
             self._seen = (-1, -1)
         seen = (epc.generation, self.space.memory.generation)
@@ -280,6 +285,8 @@ class Cpu:
             failed = True
         if stop.broken is not None:
             raise stop.broken
+        if stop.refused is not None and self._is_afterwards(stop.refused):
+            stop.refused, failed = None, stop.event is not None
         if self._counting is not None:
             self._settle_block(failed=failed)
         if stop.missing is not None:
@@ -290,7 +297,7 @@ class Cpu:
         if stop.new is not None:
             start, end, special = stop.new
             self._exits.add(special)
-            self._uc.ctl_set_exits([*self._own_exits, *self._exits])
+            self._uc.ctl_set_exits([*self._exits])
             self._uc.ctl_remove_cache(start, end)
             return None
         if stop.event is None and failed:
@@ -299,6 +306,16 @@ class Cpu:
         if isinstance(stop.event, Enough) and self._counting is not None:
             return self._step_to_limit()
         return stop.event
+
+    def _is_afterwards(self, refused: Access) -> bool:
+        """Whether a page was looked for after the code had stopped.
+
+        Unicorn then forgets what it has translated at the byte before each place to stop, which may be on a page that
+        cannot be executed; it reports that as a failure of the code.
+        """
+        rip = self.read("rip")
+        near = (rip & -PAGE_SIZE, rip + MAX_LENGTH - 1 & -PAGE_SIZE)
+        return refused.permission is PageFlags.X and refused.page not in near
 
     def _step_to_limit(self) -> Event | None:
         """Execute what is left of the allowed instructions, in the middle of a block, one by one."""
@@ -331,7 +348,7 @@ class Cpu:
     # Hooks: they only say what happened, and stop
 
     def _on_page(self, _uc: object, page: int, access: int, entry: Any, _data: object) -> bool:
-        if page >> 56 == _SCRATCH >> 56:
+        if self._own_code and _SCRATCH <= page <= _AREA:
             entry.paddr, entry.perms = _OWN + page - _SCRATCH, self._everything
             return True
         permission = self._accesses[access]
@@ -358,7 +375,7 @@ class Cpu:
 
     def _on_translation(self, _uc: object, block: Any, _before: object, _data: object) -> None:
         start, end = block.pc, block.pc + block.size
-        if start >> 56 == _SCRATCH >> 56 or self._examined.get(start, 0) >= end:
+        if self._own_code or self._examined.get(start, 0) >= end:
             return
         special = self._examine(start, end)
         if special is not None:
@@ -378,7 +395,7 @@ class Cpu:
 
     def _on_block(self, _uc: object, start: int, size: int, _data: object) -> None:
         stop, limits = self._stop, self.limits
-        if self._counting is None or stop.event is not None or stop.new is not None or start >> 56 == _SCRATCH >> 56:
+        if self._counting is None or self._own_code or stop.event is not None or stop.new is not None:
             return
         block = (start, size)
         instructions = self._starts.get(block)

@@ -27,13 +27,13 @@ class Layout:
         self.name = name
         self._struct = struct.Struct("<" + fields)
         self.size = self._struct.size
-        reserved: list[tuple[int, int]] = []
+        reserved: list[tuple[int, int, bytes]] = []
         byte_fields: list[int | None] = []
         at = 0
         for count, code in _FIELD.findall(fields):
             size = struct.calcsize(f"<{count}{code}")
             if code == "x":
-                reserved.append((at, size))
+                reserved.append((at, size, bytes(size)))
             elif code == "s":
                 byte_fields.append(size)
             else:
@@ -56,8 +56,8 @@ class Layout:
                 field, msg("{size} bytes, must be {expected}", size=len(data), expected=self.size), offset=offset
             )
         if not ignore_reserved:
-            for number, (at, size) in enumerate(self._reserved, 1):
-                if any(data[at : at + size]):
+            for number, (at, size, zeros) in enumerate(self._reserved, 1):
+                if data[at : at + size] != zeros:
                     raise FormatError(
                         f"{field}.reserved{number}", msg("reserved bytes must be zero"), offset=offset + at
                     )

@@ -6,10 +6,13 @@ import builtins
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from doubles import enclave_code
 from doubles.enclave_code import COMPUTE, FAULT, FAULTING, OUTSIDE, SEAL, SPIN, SPINNING
@@ -25,7 +28,7 @@ from doubles.enclaves import (
 )
 from doubles.running import BUFFER, CALLER, EXTRA, OUTSIDE_REGISTERS, SECOND_TCS, Enclave, code
 from sgxkit.emulator.encls_sgx2 import emodpr
-from sgxkit.emulator.engine import InstructionLimitError, TimeLimitError
+from sgxkit.emulator.engine import InstructionLimitError, LimitError, TimeLimitError
 from sgxkit.emulator.entry import eenter
 from sgxkit.emulator.faults import GeneralProtectionFault
 from sgxkit.emulator.illegal import exception_of
@@ -459,3 +462,42 @@ def test_memory_of_a_callers_own() -> None:
     memory.write(BUFFER, (4).to_bytes(8, "little"))
     engine = replace(Enclave().engine, memory=memory)
     assert engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=OUTSIDE, rsi=BUFFER)).registers.rdx == 8
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_an_instruction_that_is_refused_at_the_start_of_a_page(limit: int | None) -> None:
+    # the page before it is data
+    enclave = Enclave(bytes.fromhex("0fa2"))
+    left = replace(enclave.engine, instructions=limit).enter(TCS, OUTSIDE_REGISTERS)
+    assert left.exception is not None
+    assert (left.exception.vector, left.exception.rip) == (6, CODE)
+    assert enclave.thread_control().state == 0
+
+
+@pytest.mark.parametrize("address", [0x5A << 56, 0x5A << 56 | 0x1000, 0x5A << 56 | 0x123456789, 1 << 50, 1 << 63])
+def test_all_bits_of_an_address_count(address: int) -> None:
+    enclave = Enclave()
+    left = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=FAULT, rsi=address))
+    assert left.exception is not None
+    assert left.exception.vector == 13
+    enclave = Enclave(code("ffe6"))
+    left = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rsi=address))
+    assert left.exception is not None
+    assert left.exception.vector == 13
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    program=st.lists(
+        st.one_of(st.integers(0, 255), st.sampled_from(bytes.fromhex("0f4866c390aec7"))), min_size=64, max_size=64
+    ).map(bytes),
+    pointer=st.sampled_from((DATA, CODE, BUFFER, 0x5A << 56, (1 << 64) - 8)),
+    limit=st.sampled_from((None, 100)),
+)
+def test_whatever_the_code_is_the_thread_comes_out(program: bytes, pointer: int, limit: int | None) -> None:
+    enclave = Enclave(program)
+    engine = replace(enclave.engine, instructions=limit, seconds=0.2)
+    with suppress(LimitError):
+        left = engine.enter(TCS, replace(OUTSIDE_REGISTERS, rax=pointer, rsi=pointer, rdi=pointer, rdx=pointer))
+        assert left.exception is None or left.exception.vector in (0, 1, 3, 6, 13, 14, 16, 17, 19)
+    assert enclave.thread_control().state == 0
