@@ -235,7 +235,9 @@ class _Walker:
     def refuse_debug(self) -> tuple[Message, ...]:
         assert self.verifier is not None
         quote = self.quote_of(self.enclave(Sample.SAMPLE, debug=True))
-        found = self.verifier.examine(quote, self.collateral)
+        strict = replace(self.verifier.policy, allow_debug=False)
+        verifier = Verifier(strict, trust_anchor=self.surroundings.trust_anchor)
+        found = verifier.examine(quote, self.collateral)
         rules = [error.claim for error in found.errors if isinstance(error, PolicyError)]
         if found.verified or rules != ["debug"]:
             raise WrongError(msg("a debug enclave's quote was not refused for that reason"))
