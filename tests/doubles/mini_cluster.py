@@ -211,7 +211,8 @@ def _start_control_plane(cluster: MiniCluster, start: Callable[..., None]) -> No
         "--advertise-address=192.168.77.1", f"--cert-dir={folder}/certs", "--service-cluster-ip-range=10.0.0.0/24",
         f"--service-account-key-file={folder}/sa.key", f"--service-account-signing-key-file={folder}/sa.key",
         "--service-account-issuer=https://kubernetes.default.svc", f"--token-auth-file={folder}/tokens.csv",
-        "--authorization-mode=Node,RBAC", "--kubelet-preferred-address-types=InternalIP",
+        "--authorization-mode=Node,RBAC", "--enable-aggregator-routing=true",
+        "--kubelet-preferred-address-types=InternalIP",
     )  # fmt: skip
     authority = folder / "certs" / "apiserver.crt"
     kubeconfig = {

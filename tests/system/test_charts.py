@@ -46,7 +46,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "emulated": ("--set", "image.repository=a/b,image.tag=v1,sgx.emulated=true,sgx.prefix=sgx.sgxkit.dev"),
     **{path.stem: ("-f", str(path)) for path in EXAMPLES},
 }
-VERSIONS = ["1.25.0", "1.28.0", "1.31.0", "1.34.0"]
+VERSIONS = ["1.25.0", "1.28.0", "1.31.0", "1.34.0", "newest"]
 # What kinds of objects have no schema in Kubernetes itself.
 OTHERS = {"NodeFeatureRule", "Issuer", "Certificate"}
 
@@ -74,6 +74,8 @@ def test_helm_lints_them(chart: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_what_kubernetes_takes(version: str) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    if version == "newest":
+        version = f"{validate.latest_version().rpartition('.')[0]}.0"
     everything = chain(*(rendered(name, version) for name in STACKS), *(workload(name, version) for name in SHAPES))
     checked = 0
     for document in everything:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -103,9 +104,8 @@ def exec_in(cluster: MiniCluster, pod: str, *command: str) -> str:
 def test_a_pod_gets_its_device_and_no_other(cluster: MiniCluster) -> None:
     """The node has no SGX: its label is set by hand, the agent left out. The devices are real device nodes."""
     cluster.run("kubectl", "label", "node", NODE, "sgx.intel.com/capable=true")
-    cluster.run(
-        "helm", "install", "sgx", str(STACK), "-n", "sgx-system", "--set", f"{IMAGES},node-agent.enabled=false"
-    )
+    chosen = "node-agent.enabled=false,webhook.enabled=true,webhook.replicas=1,device-plugin.crossCheck=true"
+    cluster.run("helm", "install", "sgx", str(STACK), "-n", "sgx-system", "--set", f"{IMAGES},{chosen}")
     wait(lambda: allocatable(cluster, "sgx.intel.com/enclave") == "110", 90, "devices are listed")
     options = ("--set", f"{APP},sgx.quoteProvider=none,sgx.epc=", "--set-json", WAITS)
     cluster.run("helm", "install", "app", str(WORKLOAD), "-n", "apps", *options)
@@ -115,6 +115,19 @@ def test_a_pod_gets_its_device_and_no_other(cluster: MiniCluster) -> None:
     assert "sgx_enclave" in listed
     assert "sgx_provision" not in listed
 
+    wait(lambda: is_running(cluster, "sgx-system"), 60, "the webhook runs")
+    asked = container_of_a_new_pod(cluster)
+    assert asked["resources"]["limits"]["sgx.intel.com/enclave"] == "1", "the webhook completed it"
+    (plugin,) = [
+        one["metadata"]["name"] for one in cluster.objects("pods", "sgx-system")
+        if one["metadata"]["labels"]["app.kubernetes.io/name"] == "device-plugin"
+    ]  # fmt: skip
+    metrics = cluster.run(
+        "kubectl", "get", "--raw", f"/api/v1/namespaces/sgx-system/pods/{plugin}:9417/proxy/metrics"
+    )
+    assert "sgxkit_cross_check_failing 0" in metrics
+    assert "sgxkit_pod_without_device{" not in metrics
+
     device = cluster.device("sgx_enclave")
     kept = device.with_name("kept")
     device.rename(kept)
@@ -123,6 +136,22 @@ def test_a_pod_gets_its_device_and_no_other(cluster: MiniCluster) -> None:
     kept.rename(device)
     wait(lambda: allocatable(cluster, "sgx.intel.com/enclave") == "110", 60, "a device that is back is offered")
     remove_everything(cluster)
+
+
+def container_of_a_new_pod(cluster: MiniCluster) -> dict[str, Any]:
+    """What becomes of a pod that asks for enclave memory alone; it is not made."""
+    limits = {"sgx.intel.com/epc": "1Mi"}
+    container = {"name": "a", "image": f"{IMAGE}:{TAG}", "resources": {"limits": limits}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "asks", "namespace": "apps"},
+        "spec": {"containers": [container]},
+    }
+    path = cluster.folder / "asks.json"
+    path.write_text(json.dumps(pod))
+    made = json.loads(cluster.run("kubectl", "create", "--dry-run=server", "-o", "json", "-f", str(path)))
+    return dict(made["spec"]["containers"][0])
 
 
 def test_a_hostpath_instead_of_the_resource_is_explained(cluster: MiniCluster) -> None:

@@ -15,6 +15,7 @@ import pytest
 from doubles.sgx_devices import make_host
 from sgxkit.aesm.address import UnixAddress
 from sgxkit.aesm.client import AesmClient
+from sgxkit.lab.store import load_lab
 
 pytest.importorskip("grpc", reason="grpcio is not installed")
 SGXKIT = [sys.executable, "-m", "sgxkit"]
@@ -59,7 +60,7 @@ def test_our_plugin_keeps_everything(short: Path) -> None:
     ]  # fmt: skip
     code, outcomes, shown = run_conformance(
         folder, command, "--device-dir", str(view.dev), "--http", "127.0.0.1:19417", "--cdi-dir", str(cdi),
-        "--restarts", "40",
+        "--restarts", "200",
     )  # fmt: skip
     assert code == 0, shown
     assert {name for name, outcome in outcomes.items() if outcome != "passed"} == {"pre-start"}, shown
@@ -141,6 +142,7 @@ def test_the_emulated_platform_quotes_for_pods(short: Path) -> None:
     assert process.returncode == 0
     document = json.loads(printed + "}")
     assert document["emulated"] is True
+    assert load_lab("default", folder=short / "l" / "labs") == load_lab("default", folder=short / "state" / "labs")
     assert {one["name"] for one in document["resources"]} == {"sgx.sgxkit.dev/enclave", "sgx.sgxkit.dev/provision"}
 
 

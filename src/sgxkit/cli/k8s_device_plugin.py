@@ -78,7 +78,7 @@ def device_plugin(
     ] = None,
     lab: Annotated[
         str, typer.Option("--lab", metavar="NAME", help="The lab of --emulated; made where there is none.")
-    ] = "kubernetes",
+    ] = "default",
     dev: Annotated[Path, typer.Option("--dev", metavar="DIR", help="Where the host's /dev is seen.")] = Path("/dev"),
     sys_folder: Annotated[Path, typer.Option("--sys", metavar="DIR", help="Where the host's /sys is seen.")] = Path(
         "/sys"

@@ -116,7 +116,7 @@ def sgx_resources(limits: Limits, *, prefix: str = INTEL_PREFIX, legacy_paths: b
 def emulated_resources(
     folder: Path, limits: Limits, *, lab: str, prefix: str = EMULATED_PREFIX
 ) -> tuple[Resource, ...]:
-    """The resources of a software platform: the folder with a lab's AESM socket, and the environment that names it.
+    """The resources of a software platform: a folder with a lab and its AESM socket, and what `sgxkit run` needs.
 
     There is no device node. Raises InputError as `sgx_resources` does.
     """
@@ -126,6 +126,7 @@ def emulated_resources(
         "SGXKIT_AESM": f"{AESM_FOLDER_IN_CONTAINER}/{AESM_SOCKET}",
         "SGXKIT_EMULATED": "1",
         "SGXKIT_LAB": lab,
+        "SGXKIT_STATE_DIR": AESM_FOLDER_IN_CONTAINER,
     }
     mounts = (HostPath(str(folder), AESM_FOLDER_IN_CONTAINER),)
     kinds: tuple[Kind, ...] = ("enclave", "provision")

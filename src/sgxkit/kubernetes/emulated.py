@@ -1,7 +1,8 @@
 """The software platform of a development cluster: a lab whose AESM daemon every container may ask.
 
-Pods get the folder that holds the daemon's socket, the lab's root certificate and its collateral: all that a quote is
-made with and verified by. The lab's secrets stay in its own folder, which no pod sees.
+Pods get the folder that holds the daemon's socket, the lab's root certificate and collateral, and a copy of the lab
+itself, so that `sgxkit run` in any pod of the node is the same machine. Its secrets are no secrets then: it protects
+nothing anyway, and is for development alone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from sgxkit.kubernetes.devices import AESM_SOCKET
 from sgxkit.kubernetes.whole_file import write_public
 from sgxkit.lab import publication
 from sgxkit.lab.serve import serving
-from sgxkit.lab.store import create_lab, lab_names, load_lab, root_certificate
+from sgxkit.lab.store import ROOT, SEED, WORLD, create_lab, lab_folder, lab_names, load_lab, root_certificate
 from sgxkit.lab.world import new_world
 from sgxkit.messages import msg
 
-ROOT_CERTIFICATE, COLLATERAL = "root.pem", "collateral.json"
+ROOT_CERTIFICATE, COLLATERAL, LABS = "root.pem", "collateral.json", "labs"
 _FOLDER_MODE = 0o755
 
 
@@ -36,6 +37,8 @@ def emulated_platform(lab: str, folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_FOLDER_MODE)
         write_public(folder / ROOT_CERTIFICATE, root_certificate(lab).read_text())
+        for name in (SEED, WORLD, ROOT):
+            write_public(folder / LABS / lab / name, (lab_folder(lab) / name).read_text())
         write_public(folder / COLLATERAL, export_bundle(publication.collateral(load_lab(lab), datetime.now(UTC))))
     except OSError as error:
         raise HostError(

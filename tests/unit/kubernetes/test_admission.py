@@ -144,7 +144,7 @@ _POD = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_POD)
 def test_a_second_look_changes_nothing(one: dict[str, Any]) -> None:
     try:
@@ -189,7 +189,7 @@ _ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_ANYTHING)
 def test_any_object_is_answered(one: object) -> None:
     assert review_answer(review(one), SETTINGS).status in (200, 400)

@@ -120,7 +120,7 @@ def test_a_domain_that_is_none_is_refused() -> None:
 IDS = tuple(f"d{number}" for number in range(12))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_preference_is_available_complete_and_includes_what_it_must(data: st.DataObject) -> None:
     numa = {one: data.draw(st.sampled_from([0, 1, None])) for one in IDS}

@@ -77,21 +77,6 @@ def test_devices_are_offered_lost_and_found_again(folder: Path, view: HostView) 
     asyncio.run(scenario())
 
 
-def test_two_hundred_restarts_lose_no_registration(folder: Path, view: HostView) -> None:
-    async def scenario() -> None:
-        kubelet = FakeKubelet(folder)
-        await kubelet.start()
-        async with running(folder, view, Limits(1, 1)):
-            for number in range(200):
-                await kubelet.restart(killed=number % 2 == 0)
-                for resource in (ENCLAVE, PROVISION):
-                    assert await kubelet.wait_until(lambda name=resource: kubelet.watches(name), SOON), number
-        assert all(one.accepting for one in kubelet.registered)
-        await kubelet.stop()
-
-    asyncio.run(scenario())
-
-
 def test_a_refused_plugin_waits_longer_each_time_and_comes_back(folder: Path, view: HostView) -> None:
     async def scenario() -> None:
         kubelet = FakeKubelet(folder)

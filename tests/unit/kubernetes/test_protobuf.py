@@ -117,7 +117,7 @@ def test_protobuf_reads_what_we_write_and_we_what_it_writes(
 
 @pytest.mark.parametrize(("stem", "cls"), CLASSES)
 def test_any_bytes_are_read_or_refused(stem: str, cls: type[Message]) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(st.binary(max_size=64))
     def read(data: bytes) -> None:
         try:
