@@ -113,6 +113,7 @@ def diagnose_logs(
                 recogniser.read(log.name, stream, lambda size, log=log: progress(log, size))  # type: ignore[misc]
         except HostError as error:
             unread.append(UnreadLog(log.name, error))
+            recogniser.logs = [read for read in recogniser.logs if read.source != log.name]
     explanations = explain(recogniser.findings, facts)
     return LogDiagnosis(explanations, tuple(recogniser.logs), tuple(unread), facts)
 

@@ -116,18 +116,19 @@ class CommandLog:
         with tempfile.TemporaryFile() as complaints:
             process = self._start(complaints)
             assert process.stdout is not None
+            output = _Counted(process.stdout)
             try:
-                yield process.stdout
+                yield output
             except BaseException:
                 process.send_signal(signal.SIGTERM)
                 raise
             finally:
                 process.stdout.close()
                 code = process.wait()
-            if code != 0:
-                complaints.seek(0)
-                lines = complaints.read(_COMPLAINTS).decode("utf-8", "replace").strip().splitlines()
-                reason = lines[-1][:300] if lines else f"exit status {code}"
+            complaints.seek(0)
+            lines = complaints.read(_COMPLAINTS).decode("utf-8", "replace").strip().splitlines()
+            if code != 0 or (lines and output.empty):  # a journal that may not be read is empty, with a hint
+                reason = lines[0][:300] if lines else f"exit status {code}"
                 raise HostError(msg("{command} failed: {reason}", command=self.command[0], reason=reason))
 
     def _start(self, complaints: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -148,12 +149,25 @@ class CommandLog:
 def journal_of_aesm() -> CommandLog:
     """AESM's journal, of all boots that the journal holds."""
     units = [f"--unit={unit}" for unit in ("aesmd", "qgsd", "pccs", "mpa_registration_tool", "container-aesmd")]
-    return CommandLog("journal", ("journalctl", "--no-pager", "--quiet", "--output=short-iso", *units))
+    return CommandLog("journal", ("journalctl", "--no-pager", "--output=short-iso", *units))
 
 
 def kernel_log() -> CommandLog:
     """The kernel's log of this boot."""
     return CommandLog("dmesg", ("dmesg",))
+
+
+class _Counted:
+    """What a command prints; `empty` where it printed no line of a log."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self.output = output
+        self.empty = True
+
+    def read(self, size: int, /) -> bytes:
+        data = self.output.read(size)
+        self.empty = self.empty and (not data or data.startswith(b"-- No entries"))
+        return data
 
 
 class _Guarded:

@@ -117,11 +117,15 @@ def test_nothing_recognised_is_said_so() -> None:
 def test_a_command_that_fails_is_a_log_not_read() -> None:
     failing = CommandLog("journal", ("sh", "-c", "echo some line; echo no right to it >&2; exit 3"))
     absent = CommandLog("dmesg", ("sgxkit-no-such-program",))
-    diagnosis = diagnose_logs(ENTRIES, [failing, absent])
+    hinting = CommandLog(
+        "empty", ("sh", "-c", "echo 'Hint: You see no messages of other users.' >&2; echo -- No entries --")
+    )
+    diagnosis = diagnose_logs(ENTRIES, [failing, absent, hinting])
     assert diagnosis.result is Result.COULD_NOT_TELL
     assert [str(log.reason) for log in diagnosis.unread] == [
         "sh failed: no right to it",
         "sgxkit-no-such-program cannot be run: No such file or directory",
+        "sh failed: Hint: You see no messages of other users.",
     ]
     jsonschema.validate(document(diagnosis, version="test"), SCHEMA)
 
