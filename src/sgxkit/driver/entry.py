@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from sgxkit.driver.kernel import MAP_ANONYMOUS, MAP_PRIVATE, Kernel, Linux, Protection
+from sgxkit.driver.problems import memory_problem
 from sgxkit.driver.vdso import find_enter_function
 from sgxkit.enclave.platform import EnclaveException, ExitRegisters, Registers
 from sgxkit.errors import HostError
@@ -54,11 +55,8 @@ class MachineDoor:
     def __init__(self, kernel: Kernel, vdso: int) -> None:
         self._kernel = kernel
         self._vdso = vdso
-        writable = Protection.READ | Protection.WRITE
-        self._code = kernel.mmap(0, 2 * PAGE_SIZE, writable, MAP_PRIVATE | MAP_ANONYMOUS, -1)
+        self._code = _map_code(kernel)
         self._data = self._code + PAGE_SIZE
-        kernel.write(self._code, machine_code())
-        kernel.mprotect(self._code, PAGE_SIZE, Protection.READ | Protection.EXEC)
         self._enter = ctypes.CFUNCTYPE(None)(self._code)
         if not vdso:
             _handle_signals()
@@ -92,6 +90,21 @@ class MachineDoor:
     def close(self) -> None:
         """Unmap the code; it must not be used again."""
         self._kernel.munmap(self._code, 2 * PAGE_SIZE)
+
+
+def _map_code(kernel: Kernel) -> int:
+    """A page of the machine code, never writable and executable at once, and a page of data behind it."""
+    address = 0
+    try:
+        writable = Protection.READ | Protection.WRITE
+        address = kernel.mmap(0, 2 * PAGE_SIZE, writable, MAP_PRIVATE | MAP_ANONYMOUS, -1)
+        kernel.write(address, machine_code())
+        kernel.mprotect(address, PAGE_SIZE, Protection.READ | Protection.EXEC)
+    except OSError as error:
+        if address:
+            kernel.munmap(address, 2 * PAGE_SIZE)
+        raise memory_problem(error) from error
+    return address
 
 
 def open_door() -> MachineDoor:
@@ -139,10 +152,7 @@ class _SignalAction(ctypes.Structure):
 def _handle_signals() -> None:
     """Put the handler of entry.s before all others, for good: once a process."""
     kernel = Linux()
-    writable = Protection.READ | Protection.WRITE
-    page = kernel.mmap(0, 2 * PAGE_SIZE, writable, MAP_PRIVATE | MAP_ANONYMOUS, -1)
-    kernel.write(page, machine_code())
-    kernel.mprotect(page, PAGE_SIZE, Protection.READ | Protection.EXEC)
+    page = _map_code(kernel)
     library: Any = ctypes.CDLL(None, use_errno=True)
     pointer = ctypes.POINTER(_SignalAction)
     library.sigaction.argtypes = [ctypes.c_int, pointer, pointer]

@@ -95,8 +95,10 @@ def make(
             making.add(run)
         making.init(sigstruct, token)
         return making.mapped(image)
-    except BaseException:
+    except BaseException as error:
         kernel.munmap(base, image.size)
+        if isinstance(error, OSError):  # what the process itself needs; the device's refusals have their own words
+            raise problems.memory_problem(error) from error
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sgxkit.driver.kernel import MAP_ANONYMOUS, MAP_PRIVATE, Kernel, Protection
+from sgxkit.driver.problems import memory_problem
 from sgxkit.errors import InputError
 from sgxkit.isa.page import PAGE_SIZE
 from sgxkit.messages import msg
@@ -16,10 +17,13 @@ class ProcessMemory:
         self._sizes: dict[int, int] = {}
 
     def allocate(self, size: int) -> int:
-        """Return the address of `size` bytes of zeros, the first of a page."""
+        """Return the address of `size` bytes of zeros, the first of a page; raises HostError where there are none."""
         whole = max(PAGE_SIZE, -(-size // PAGE_SIZE) * PAGE_SIZE)
         protection = Protection.READ | Protection.WRITE
-        address = self._kernel.mmap(0, whole, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1)
+        try:
+            address = self._kernel.mmap(0, whole, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1)
+        except OSError as error:
+            raise memory_problem(error) from error
         self._sizes[address] = whole
         return address
 

@@ -84,6 +84,17 @@ def map_problem(error: OSError, device: str) -> DriverError:
     return DriverError("mmap", error, message, hints.get(error.errno or 0, _DOCTOR))
 
 
+def memory_problem(error: OSError) -> DriverError:
+    """Memory of the process itself, outside enclaves."""
+    hints = {
+        errno.EACCES: msg("a policy forbids code in memory (SELinux: execmem)"),
+        errno.EPERM: msg("a policy forbids code in memory (SELinux: execmem)"),
+        errno.ENOMEM: msg("there is no room in the address space: see `ulimit -v` and vm.max_map_count"),
+    }
+    message = msg("this process gets no memory: {reason}", reason=error.strerror)
+    return DriverError("memory", error, message, hints.get(error.errno or 0, _DOCTOR))
+
+
 def change_problem(what: str, error: OSError, result: int) -> DriverError:
     """A change of pages of an enclave at work; `result` is the leaf function's status."""
     hints = {

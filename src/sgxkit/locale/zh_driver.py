@@ -55,6 +55,8 @@ CATALOG: dict[str, str] = {
     "EINIT was refused with status {status}": "EINIT 以状态 {status} 被拒绝",
     "exception {vector} in the enclave": "enclave 中发生异常 {vector}",
     "the vDSO's function for entering enclaves refuses: {number}": "vDSO 中进入 enclave 的函数拒绝：{number}",
+    "a policy forbids code in memory (SELinux: execmem)": "策略禁止内存中的代码（SELinux：execmem）",
+    "this process gets no memory: {reason}": "本进程得不到内存：{reason}",
     "there is no such memory at {address}": "{address} 处没有这样的内存",
     "signal {number} cannot be handled": "无法处理信号 {number}",
 }

@@ -130,6 +130,24 @@ def test_refusals_say_what_to_do_and_leave_nothing(request_: int, number: int, s
     assert nothing_left(kernel)
 
 
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EACCES])
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_process_without_memory_is_told_so(number: int, after: int) -> None:
+    class Poor(FakeKernel):
+        calls = 0
+
+        def mmap(self, *arguments: object) -> int:  # type: ignore[override]
+            self.calls += 1
+            if self.calls > after:
+                raise failure(number)
+            return super().mmap(*arguments)  # type: ignore[arg-type]
+
+    kernel = Poor()
+    with pytest.raises(HostError):
+        load(kernel)
+    assert nothing_left(kernel)
+
+
 def test_a_signature_for_another_image_is_refused_by_the_processor() -> None:
     kernel = FakeKernel()
     with pytest.raises(HostError, match="EINIT"):
