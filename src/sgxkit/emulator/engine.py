@@ -18,7 +18,7 @@ from sgxkit.emulator.loading import LoadedEnclave
 from sgxkit.emulator.memory import SparseMemory
 from sgxkit.emulator.space import Space
 from sgxkit.emulator.stay import InstructionLimitError, LimitError, Stay, TimeLimitError
-from sgxkit.emulator.xsave import XFRM
+from sgxkit.emulator.xsave import INITIAL, XFRM
 from sgxkit.enclave.platform import ExitRegisters, Registers
 from sgxkit.errors import InputError
 from sgxkit.isa.page import PAGE_SIZE
@@ -46,13 +46,14 @@ class Engine:
     coverage: Coverage | None = None
     _idle: list[Cpu] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def enter(self, tcs: int, registers: Registers) -> ExitRegisters:
+    def enter(self, tcs: int, registers: Registers, *, fxsave: bytes = INITIAL) -> ExitRegisters:
         """EENTER by the TCS at the linear address `tcs`, and run until the enclave is left.
 
-        Raises a Fault where EENTER does, LimitError when a limit is reached, InputError for an enclave that needs
-        extended features which Unicorn does not have.
+        `fxsave` are the caller's x87 and SSE registers, as FXSAVE64 writes them (512 bytes). Raises a Fault where
+        EENTER does, LimitError when a limit is reached, InputError for an enclave that needs extended features which
+        Unicorn does not have.
         """
-        with self._stay(tcs, registers) as stay:
+        with self._stay(tcs, registers, fxsave) as stay:
             return stay.enter(registers)
 
     def resume(self, tcs: int, registers: Registers) -> ExitRegisters:
@@ -71,13 +72,13 @@ class Engine:
         return b"".join(parts)
 
     @contextmanager
-    def _stay(self, tcs: int, registers: Registers) -> Iterator[Stay]:
+    def _stay(self, tcs: int, registers: Registers, fxsave: bytes = INITIAL) -> Iterator[Stay]:
         with self.enclave.processor.turns:
             # A list gives and takes one element at a time whatever other threads do.
             cpu = self._idle.pop() if self._idle else self._new_cpu()
             cpu.begin(Limits(self.instructions, time.monotonic() + self.seconds), self.coverage)
             try:
-                yield Stay(cpu, cpu.space.thread, tcs, registers.rflags, self.observers)
+                yield Stay(cpu, cpu.space.thread, tcs, registers.rflags, self.observers, fxsave)
             finally:
                 if not cpu.spent:
                     self._idle.append(cpu)

@@ -76,6 +76,7 @@ class Stay:
     """One stay of `thread` in its enclave, on `cpu`, by the TCS at `tcs`.
 
     outside_rflags   the caller's, of which TF comes back to him.
+    state            the caller's x87 and SSE registers: EENTER changes nothing of them.
     """
 
     cpu: Cpu
@@ -83,6 +84,7 @@ class Stay:
     tcs: int
     outside_rflags: int
     observers: Sequence[events.Observer] = ()
+    state: bytes = xsave.INITIAL
 
     def enter(self, registers: Registers) -> ExitRegisters:
         """EENTER, and stay."""
@@ -91,7 +93,7 @@ class Stay:
 
     def _begin(self, leaf: Enclu, registers: Registers, entered: Entered) -> ExitRegisters:
         inside = replace(registers, rax=entered.rax, rbx=self.tcs, rcx=registers.rip + len(ENCLU), rip=entered.rip)
-        return self._go_on(leaf, inside, entered.fsbase, entered.gsbase, xsave.initial())
+        return self._go_on(leaf, inside, entered.fsbase, entered.gsbase, self.state)
 
     def resume(self, registers: Registers) -> ExitRegisters:
         """ERESUME, and stay."""
@@ -100,7 +102,7 @@ class Stay:
             return self._begin(Enclu.ERESUME, registers, entered)
         saved, area = eresume(self.thread, self.tcs, registers.rcx)
         try:
-            state = xsave.restored(area, xsave.XFRM, xsave.initial())
+            state = xsave.restored(area, xsave.XFRM, xsave.INITIAL)
         except GeneralProtectionFault:
             # XRSTOR faults before anything has changed.
             asynchronous_exit(self.thread, saved, area)
@@ -202,7 +204,8 @@ class Stay:
             return self._faulted(fault, PageFaultCode.U)
         outside = self._outside(replace(self._registers(), rip=target, rcx=aep))
         self._tell(events.Left(self.tcs, rip, outside))
-        return ExitRegisters(outside, None, self._count())
+        # EEXIT changes nothing of x87 and SSE: what the enclave has left in them goes out.
+        return ExitRegisters(outside, None, self._count(), self.cpu.save_state())
 
     def _xsave(self, kind: xsave.XsaveInstruction, instruction: Instruction) -> ExitRegisters | None:
         cpu = self.cpu

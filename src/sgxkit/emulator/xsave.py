@@ -45,15 +45,15 @@ def xsave_instruction(instruction: Instruction) -> XsaveInstruction | None:
     return None
 
 
-def initial() -> bytes:
-    """The legacy area of a processor after reset: what a thread brings in, and what an asynchronous exit leaves."""
+def _initial() -> bytes:
     area = bytearray(LEGACY_SIZE)
     struct.pack_into("<H", area, _FCW, 0x37F)
     struct.pack_into("<I", area, _MXCSR, _DEFAULT_MXCSR)
     return bytes(area)
 
 
-_INITIAL = initial()
+INITIAL = _initial()
+"""The legacy area of a processor after reset: also what an asynchronous exit leaves."""
 
 
 def standard_area(state: bytes) -> bytes:
@@ -97,13 +97,13 @@ def restored(area: bytes, requested: int, state: bytes) -> bytes:
         raise refuse("XSTATE_BV, XCOMP_BV", f"{present:#x}, {format_:#x}")
     result = bytearray(state[:LEGACY_SIZE])
     if requested & _X87:
-        source = area if present & _X87 else _INITIAL
+        source = area if present & _X87 else INITIAL
         result[:_MXCSR], result[_ST0:_XMM0] = source[:_MXCSR], source[_ST0:_XMM0]
     if requested & _SSE:
-        source = area if present & _SSE else _INITIAL
+        source = area if present & _SSE else INITIAL
         result[_XMM0:_END] = source[_XMM0:_END]
         # In the standard format MXCSR is loaded whether or not XSTATE_BV says that SSE state is there.
-        source = area if present & _SSE or not compacted else _INITIAL
+        source = area if present & _SSE or not compacted else INITIAL
         (mxcsr,) = struct.unpack_from("<I", source, _MXCSR)
         if mxcsr & ~_MXCSR_BITS:
             raise refuse("MXCSR", hex(mxcsr))
@@ -113,6 +113,6 @@ def restored(area: bytes, requested: int, state: bytes) -> bytes:
 
 def _in_use(state: bytes) -> int:
     """XINUSE: components that are not in their initial state; MXCSR counts as SSE state here (13.6)."""
-    x87 = state[:_MXCSR] + state[_ST0:_XMM0] != _INITIAL[:_MXCSR] + _INITIAL[_ST0:_XMM0]
-    sse = state[_XMM0:_END] != _INITIAL[_XMM0:_END] or state[_MXCSR : _MXCSR + 4] != _INITIAL[_MXCSR : _MXCSR + 4]
+    x87 = state[:_MXCSR] + state[_ST0:_XMM0] != INITIAL[:_MXCSR] + INITIAL[_ST0:_XMM0]
+    sse = state[_XMM0:_END] != INITIAL[_XMM0:_END] or state[_MXCSR : _MXCSR + 4] != INITIAL[_MXCSR : _MXCSR + 4]
     return (_X87 if x87 else 0) | (_SSE if sse else 0)

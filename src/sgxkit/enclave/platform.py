@@ -5,7 +5,7 @@ Two packages implement this, `emulator` and `driver`. Nothing above them asks wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -68,11 +68,14 @@ class ExitRegisters:
 
     exception      what caused an asynchronous exit; None after EEXIT.
     instructions   how many were executed inside; None where nobody counts.
+    fxsave         after EEXIT, x87 and SSE registers as FXSAVE64 writes them (512 bytes); empty where nobody knows,
+                   and after an asynchronous exit, when they are as after reset.
     """
 
     registers: Registers
     exception: EnclaveException | None
     instructions: int | None = None
+    fxsave: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -501,3 +501,24 @@ def test_whatever_the_code_is_the_thread_comes_out(program: bytes, pointer: int,
         left = engine.enter(TCS, replace(OUTSIDE_REGISTERS, rax=pointer, rsi=pointer, rdi=pointer, rdx=pointer))
         assert left.exception is None or left.exception.vector in (0, 1, 3, 6, 13, 14, 16, 17, 19)
     assert enclave.thread_control().state == 0
+
+
+def test_x87_and_sse_come_in_from_the_caller_and_go_out_with_eexit() -> None:
+    # MOVQ RDX, XMM0; MOVQ XMM1, RDI
+    enclave = Enclave(code("66480f7ec2 66480f6ecf"))
+    fresh = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=0x1122))
+    assert fresh.registers.rdx == 0
+    assert (fresh.fxsave[:2], fresh.fxsave[24:28]) == (b"\x7f\x03", b"\x80\x1f\0\0")
+    assert fresh.fxsave[176:184] == (0x1122).to_bytes(8, "little")
+    area = bytearray(fresh.fxsave)
+    area[160:168] = (0x3344).to_bytes(8, "little")
+    left = enclave.engine.enter(TCS, OUTSIDE_REGISTERS, fxsave=bytes(area))
+    assert left.registers.rdx == 0x3344
+
+
+def test_after_an_asynchronous_exit_x87_and_sse_are_as_after_reset() -> None:
+    enclave = Enclave(code("66480f6ecf 488b06"))
+    left = enclave.engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=0x1122, rsi=BUFFER))
+    assert left.exception is not None
+    assert left.fxsave == b""
+    assert enclave.memory(SSA + 176, 8) == (0x1122).to_bytes(8, "little")
