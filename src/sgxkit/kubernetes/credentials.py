@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from sgxkit.errors import InputError
 from sgxkit.messages import msg
 
@@ -99,6 +97,8 @@ def read_kubeconfig(path: Path, context: str | None = None) -> Credentials:
 
     Raises InputError for a file that is none, and for users whose credentials a program would have to make.
     """
+    import yaml  # noqa: PLC0415 - a pod's service account needs none
+
     try:
         document = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:

@@ -184,7 +184,7 @@ class _ResourcePlugin:
         kubelet = _signature(self._settings.folder / KUBELET_SOCKET)
         if kubelet is None:
             self._kubelet, self._registered = None, False
-            self._fail(msg("the kubelet is not there: no {path}", path=self._settings.folder / KUBELET_SOCKET))
+            self._fail(_absence(self._settings.folder / KUBELET_SOCKET))
             return
         if kubelet != self._kubelet:
             self._kubelet, self._registered = kubelet, False
@@ -269,6 +269,17 @@ def _signature(path: Path) -> tuple[int, ...] | None:
         status = path.stat()
         return status.st_dev, status.st_ino, status.st_ctime_ns
     return None
+
+
+def _absence(path: Path) -> Message:
+    """Why there is no kubelet to register with: none is there, or this user may not see it."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        return msg("{path}: {reason}", path=path, reason=error.strerror or error)
+    except OSError:
+        pass  # absent, in whatever way
+    return msg("the kubelet is not there: no {path}", path=path)
 
 
 def _is_deserted(path: Path) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
 from sgxkit.errors import InputError
-from sgxkit.lab.web import LimitedServer, Limits
+from sgxkit.lab.limited_server import LimitedServer, Limits
 from sgxkit.messages import msg
 
 _LIMITS = Limits(wait=10.0, connection=60.0, connections=64)
