@@ -21,7 +21,8 @@ MAX_PEM = 32 * 1024
 
 # Names of secrets. “key” alone is a word of its own: monkey, keyboard and keyring are none.
 _SECRET_WORD = (
-    r"(?i:passw(?:or)?d|passwd|passphrase|pwd|secret|token|credential|authori[sz]ation|cookie|apikey|subscription)"  # noqa: S105 - names, no secret
+    r"(?i:passw(?:or)?d|passwd|passphrase|pwd|secret|token|credential|authori[sz]ation|cookie|apikey|subscription"  # noqa: S105
+    r"|(?<![a-z])auth(?![a-z]))"
 )
 _KEY_WORD = r"(?:(?<![A-Za-z])[kK]ey|Key|KEY)[sS]?(?![a-z])"
 _BARE_NAME = rf"[\w.-]{{0,100}}?(?:{_SECRET_WORD}|{_KEY_WORD})[\w.-]{{0,60}}"
@@ -61,6 +62,11 @@ _IN_WORDS = re.compile(
     r"(?i:passw(?:or)?d|passphrase|secret|token|api[ _-]?key)[ \t]{1,4}(?i:is|was|of|for)?[ \t]{0,4}"
     r"[\"'`](?P<a>[^\"'`\n]{1,400})[\"'`]"
 )
+_NETRC = re.compile(
+    r"(?i:\blogin[ \t]{1,8}\S{1,200}[ \t]{1,8}|^[ \t]{0,40})(?i:password)[ \t]{1,8}(?P<a>\S{1,4000})[ \t]*$",
+    re.MULTILINE,
+)
+_ELEMENT = re.compile(rf"<(?:[\w-]{{1,40}}:)?(?P<name>{_NAME})(?:[ \t][^<>\n]{{0,400}})?>(?P<a>[^<>\n]{{1,4000}})</")
 _BEARER = re.compile(r"(?i:\bbearer|\bbasic|\bdigest)[ \t]{1,4}(?P<a>[A-Za-z0-9._~+/=-]{8,4000})")
 _USER_INFORMATION = re.compile(r"://(?P<a>[^\s\"'<>]{1,400})@(?=[\w.\[-])")
 _QUERY = re.compile(
@@ -127,11 +133,12 @@ def redact(text: str, *, shapes: bool = True) -> Redacted:
     if '"""' in text or "'''" in text:
         editor.named(_MULTILINE_STRING, [(0, len(text))])
     places = list(_hinted(text))  # every step keeps the text's length, so that these stay true
-    for pattern in (_LIST, _NAME_AND_VALUE, _NAMED_LINE, _NAMED_ON_NEXT_LINE, _OPTION, _NAMED):
+    for pattern in (_LIST, _ELEMENT, _NAME_AND_VALUE, _NAMED_LINE, _NAMED_ON_NEXT_LINE, _OPTION, _NAMED):
         editor.named(pattern, places)
     editor.plain("header", _HEADER, places)
     editor.plain("header", _BEARER, places)
     editor.plain("in words", _IN_WORDS, places)
+    editor.plain("in words", _NETRC, places)
     everywhere = [(0, len(text))]
     editor.plain("named", _USER_OPTION, everywhere)
     editor.plain("address", _USER_INFORMATION, everywhere)

@@ -76,6 +76,11 @@ BY_NAME = [
     f"the password is '{S}'",
     f'using token "{S}"',
     f"# password: {S}",
+    f'{{"auths": {{"registry.example.org": {{"auth": "{S}"}}}}}}',
+    f"machine example.org login alice password {S}",
+    f"machine example.org\n  login alice\n  password {S}",
+    f"<password>{S}</password>",
+    f'<app:api-key type="text">{S}</app:api-key>',
 ]
 BY_SHAPE = [
     HEX,
@@ -155,6 +160,8 @@ READABLE = [
     "Request-ID is : c0a79667083f4fc9a8ce7d3fa084c780",
     "https://api.trustedservices.intel.com/sgx/certification/v4/",
     "user@example.org wrote",
+    "the author says: hello",
+    "<title>keyboard</title>",
     "-rw-r--r-- 1 root root 12 /usr/lib/x86_64-linux-gnu/libsgx_dcap_quoteverify.so.1.13.103.0",
     "[load_qe ../qe_logic.cpp:697] Error, call sgx_create_enclave QE fail [load_qe], SGXError:4004.",
     "10.0.0.1:8081 12:30:01 2026-11-21T10:00:01.000000000Z",
