@@ -443,6 +443,3 @@ def _content(path: Path) -> bytes:
             return file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
         raise InputError(msg("{path} cannot be read: {reason}", path=path, reason=error.strerror or error)) from error
-
-
-__all__ = ["EcallProxy", "EnclaveCrashed", "Frame", "SdkEnclave", "SdkError", "SdkStatus"]
