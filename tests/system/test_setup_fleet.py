@@ -21,18 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from doubles.hosts import changed
 from doubles.releases import RELEASES, in_tree, two_drivers
+from doubles.systems import Trees, needs
 from sgxkit.host.fleet.inventory import Machine
 from sgxkit.host.fleet.report import fleet_document, fleet_page
 from sgxkit.host.fleet.run import FleetResult, Job, run_fleet
 from sgxkit.host.setup.options import Options
 
-MIRROR = "http://deb.debian.org/debian"
-SUITE = "bookworm"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SYSTEMCTL = """#!/bin/sh
 case "$1" in
@@ -91,30 +89,10 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def base(pytestconfig: pytest.Config) -> Path:
+def base(trees: Trees) -> Path:
     """The system that all of them begin as."""
-    missing = [name for name in ("debootstrap", "unshare", "mount", "ssh-keygen") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    if os.geteuid() != 0:
-        pytest.skip("a tree of a system can only be made by root")
-    cache = pytestconfig.cache
-    assert cache is not None
-    made = cache.mkdir("systems") / "fleet"
-    if made.is_dir():
-        return made
-    try:
-        httpx.head(f"{MIRROR}/dists/{SUITE}/Release", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
-        pytest.skip(f"no mirror of Debian is reached: {error}")
-    new = made.with_name("fleet.new")
-    shutil.rmtree(new, ignore_errors=True)
-    include = "python3,openssh-server,sudo,udev"
-    command = ["debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(new), MIRROR]
-    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-        pytest.skip("debootstrap failed")
-    new.rename(made)
-    return made
+    needs("ssh-keygen")
+    return trees.system("bookworm")
 
 
 @pytest.fixture
@@ -136,7 +114,7 @@ def fleet(base: Path, tmp_path: Path) -> Iterator[Callable[[int], list[Node]]]:
             node = Node(folder / "root", free_port(), key)
             nodes.append(node)
             ssh = node.root / "root/.ssh"
-            ssh.mkdir(mode=0o700)
+            ssh.mkdir(mode=0o700, exist_ok=True)
             shutil.copy(f"{key}.pub", ssh / "authorized_keys")
             systemctl = node.root / "usr/local/sbin/systemctl"
             systemctl.write_text(SYSTEMCTL)
@@ -157,8 +135,6 @@ JOB = Job("apply", "run", Options("run", users=("games",)), facts=FACTS, network
 
 
 def run(machines: list[Machine], job: Job = JOB, on_event: Callable[[Mapping[str, Any]], None] | None = None) -> Any:
-    if not shutil.which("python3"):
-        pytest.skip("no python3")
     pytest.importorskip("pyinfra")
     result: FleetResult = run_fleet(machines, job, on_event or (lambda event: None))
     for host in result.hosts:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,28 +15,20 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
 import sgxkit
 from doubles.apt_repository import SignedRepository, intel_packages, make_repository
 from doubles.releases import in_tree
+from doubles.systems import DEBIAN, EACH, SUITES, Trees, needs
 from sgxkit.aesm.address import UnixAddress
 from sgxkit.aesm.client import AesmClient
 from sgxkit.aesm.info import read_info
 
-DEBIAN, UBUNTU = "http://deb.debian.org/debian", "http://archive.ubuntu.com/ubuntu"
-SUITES = {"bullseye": DEBIAN, "bookworm": DEBIAN, "trixie": DEBIAN, "jammy": UBUNTU, "noble": UBUNTU}
-USUAL = ("bookworm", "noble")
-"""The systems of an ordinary run; `make test-all` takes every one."""
-EACH = [suite if suite in USUAL else pytest.param(suite, marks=pytest.mark.exhaustive) for suite in SUITES]
-SCRIPTS = Path("/usr/share/debootstrap/scripts")
-PACKAGES = "systemd,udev,ca-certificates"
 SOURCE = Path(sgxkit.__file__).parents[1]
 SERVICE = f"""#!{sys.executable}
 import sys, threading
@@ -49,70 +40,6 @@ from doubles.quoting_service import FixedQuotes
 with serving(FixedQuotes(), UnixAddress(Path("/run/aesmd/aesm.socket"))):
     threading.Event().wait()
 """
-
-
-def needs(*programs: str) -> None:
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    if os.geteuid() != 0:
-        pytest.skip("a tree of a system can only be made by root")
-
-
-def reachable(mirror: str, suite: str) -> bool:
-    try:
-        return httpx.head(f"{mirror}/dists/{suite}/Release", timeout=10, follow_redirects=True).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-@dataclass
-class Trees:
-    """Systems as debootstrap leaves them, all made at the same time, each kept under pytest's cache."""
-
-    folder: Path
-    making: dict[str, subprocess.Popen[bytes]]
-    unreachable: dict[str, str]
-
-    def system(self, suite: str) -> Path:
-        if suite in self.unreachable:
-            pytest.skip(self.unreachable[suite])
-        made = self.folder / suite
-        if suite in self.making:
-            status = self.making.pop(suite).wait(timeout=600)
-            if status != 0:
-                pytest.skip(f"debootstrap of {suite} ended with status {status}; see {made}.log")
-            Path(f"{made}.new").rename(made)
-        return made
-
-
-@pytest.fixture(scope="module")
-def trees(pytestconfig: pytest.Config) -> Iterator[Trees]:
-    needs("debootstrap", "unshare", "mount", "dpkg-deb", "gpg")
-    cache = pytestconfig.cache
-    assert cache is not None
-    found = Trees(cache.mkdir("systems"), {}, {})
-    asked = SUITES if pytestconfig.getoption("--exhaustive") else {name: SUITES[name] for name in USUAL}
-    for suite, mirror in asked.items():
-        if (found.folder / suite).is_dir():
-            continue
-        if not reachable(mirror, suite):
-            found.unreachable[suite] = f"no mirror of {suite} is reached at {mirror}"
-        else:
-            new = found.folder / f"{suite}.new"
-            shutil.rmtree(new, ignore_errors=True)
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(new), mirror]
-            if not (SCRIPTS / suite).exists():  # newer than this debootstrap
-                command.append(str(SCRIPTS / ("jammy" if mirror == UBUNTU else "sid")))
-            log = (found.folder / f"{suite}.log").open("wb")
-            found.making[suite] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-            log.close()
-    try:
-        yield found
-    finally:
-        for process in found.making.values():
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
 
 
 @pytest.fixture

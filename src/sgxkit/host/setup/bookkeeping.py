@@ -29,6 +29,8 @@ WITNESSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "/var/cache/debconf/passwords.dat-old",
             "/var/cache/ldconfig/aux-cache",
         ),
+        "/var/lib/ucf/hashfile": tuple(f"/var/lib/ucf/hashfile.{number}" for number in range(10)),
+        "/var/lib/ucf/registry": tuple(f"/var/lib/ucf/registry.{number}" for number in range(10)),
         "/etc/group": ("/etc/group-",),
         "/etc/gshadow": ("/etc/gshadow-",),
         "/etc/passwd": ("/etc/passwd-",),
