@@ -370,4 +370,9 @@ def bundle_in(path: Path) -> Bundle | None:
             data = head + file.read(MAX_BUNDLE + 1 - len(head)) if is_bundle(head) else b""
     except OSError:
         return None
-    return read_bundle(data) if data else None
+    if not data:
+        return None
+    try:
+        return read_bundle(data)
+    except FormatError as error:
+        raise FormatError(str(path), error.problem, hint=error.hint) from error

@@ -242,6 +242,19 @@ def test_included_files_have_safe_names(tmp_path: Path) -> None:
     assert names == ["included/01-a_b___x_.log", "included/02-__", "included/03-rf"]
 
 
+@pytest.mark.parametrize("name", sorted(HOSTS))
+def test_the_facts_of_any_host_survive(name: str) -> None:
+    facts = HOSTS[name]()
+    assert facts_of(read_bundle(pack(make_bundle(facts, (), (), version="test")))) == facts
+
+
+def test_another_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs.tar").write_bytes(archive(x=b"y"))
+    with pytest.raises(FormatError, match=r"logs\.tar: is no support bundle") as caught:
+        bundle_in(tmp_path / "logs.tar")
+    assert "Unpack" in str(caught.value.hint)
+
+
 def archive(**files: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
