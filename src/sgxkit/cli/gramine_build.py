@@ -65,6 +65,7 @@ def inspect(
     from sgxkit.gramine.build import image_of_signed, read_libpal
     from sgxkit.gramine.lock import trusted_files_of
     from sgxkit.gramine.manifest import with_defaults
+    from sgxkit.gramine.rules import at
 
     code = read_libpal(find_libpal(gramine, libpal))
     manifest, image = image_of_signed(_content(signed), str(signed), code)
@@ -81,11 +82,12 @@ def inspect(
         picture = memory_map(image.size, found, f"{signed.name}  MRENCLAVE {measured.hex()}").encode()
         write_file(svg, lambda file: _write(file, picture))
     sgx = with_defaults(manifest, Path("/"))["sgx"]
+    entrypoint = str(at(manifest, "libos", "entrypoint"))
     if settings().json:
         output.print_json(
             {
                 **image_document(image, measured, found),
-                "entrypoint": manifest["libos"]["entrypoint"],
+                "entrypoint": entrypoint,
                 "max_threads": sgx["max_threads"],
                 "edmm": sgx["edmm_enable"],
                 "remote_attestation": sgx["remote_attestation"],
@@ -95,7 +97,7 @@ def inspect(
         )
     else:
         tree = image_tree(str(signed), image, measured, found)
-        _add_settings(tree, manifest["libos"]["entrypoint"], sgx, len(trusted_files_of(manifest)))
+        _add_settings(tree, entrypoint, sgx, len(trusted_files_of(manifest)))
         console = output.console()
         for line in lines(tree, console.encoding):
             console.print(line)

@@ -98,12 +98,18 @@ def measure(manifest: dict[str, Any], files: list[TrustedFile], libpal: bytes, *
     return Measured(text, manifest, tuple(files), image, manifest_sigstruct(manifest, mrenclave(image), date))
 
 
+_LAYOUT_KEYS = frozenset({(), ("sgx",), ("sgx", "enclave_size"), ("sgx", "max_threads"), ("sgx", "edmm_enable")})
+
+
 def image_of_signed(text: bytes, file: str, libpal: bytes) -> tuple[dict[str, Any], EnclaveImage]:
-    """Lay out the enclave of a ``.manifest.sgx``; ManifestError where it is none that could be signed."""
+    """Lay out the enclave of a ``.manifest.sgx`` of release 1.5 or later, and return the manifest, parsed, with it.
+
+    What else is in the manifest is not judged. Raises ManifestError where no enclave can be laid out by it.
+    """
     said = decode(text, file)
     manifest = parse(said, file)
     findings = with_lines(check(manifest), said)
-    errors = [finding for finding in findings if finding.is_error and not _is_unknown_key(finding)]
+    errors = [finding for finding in findings if finding.is_error and finding.path in _LAYOUT_KEYS]
     if errors:
         raise ManifestError(file, errors)
     return manifest, enclave_image(enclave_settings(with_defaults(manifest, Path("/"))), text, libpal)

@@ -16,6 +16,7 @@ from sgxkit.enclave.measure import mrenclave
 from sgxkit.errors import FormatError
 from sgxkit.gramine.build import image_of_signed, sha256_hex
 from sgxkit.gramine.finding import dotted
+from sgxkit.gramine.rules import at
 from sgxkit.gramine.schema import RELEASE
 from sgxkit.gramine.toml_lines import Path
 from sgxkit.messages import msg
@@ -65,9 +66,10 @@ def settings_of(manifest: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def trusted_files_of(manifest: dict[str, Any]) -> dict[str, str]:
     """Return the hash of each trusted file that has one, in the order of the manifest."""
+    files = at(manifest, "sgx", "trusted_files")
     return {
-        entry["uri"]: entry.get("sha256", "")
-        for entry in manifest.get("sgx", {}).get("trusted_files", [])
+        str(entry.get("uri")): str(entry.get("sha256", ""))
+        for entry in (files if isinstance(files, list) else ())
         if isinstance(entry, dict)
     }
 

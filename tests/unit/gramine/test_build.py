@@ -6,6 +6,7 @@ the fact names; no such file is in the repository.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 import pytest
 
 from doubles.gramine import UNKNOWN_KEYS, VARIATIONS, make_application, manifest_text, pal
-from sgxkit.errors import FormatError, InputError
+from doubles.gramine_mutations import COUNT, mutated
+from sgxkit.enclave.measure import mrenclave
+from sgxkit.errors import FormatError, InputError, SgxkitError
 from sgxkit.gramine.build import Measured, Surroundings, complete, image_of_signed, measure
 from sgxkit.gramine.finding import ManifestError
 from sgxkit.gramine.installation import find_installation
+from sgxkit.gramine.lock import lock, read_lock, write_lock
 from sgxkit.gramine.sigstruct import parse_date
 from sgxkit.messages import Message
 
@@ -90,6 +94,40 @@ def test_what_was_signed_is_laid_out_again(application: Path) -> None:
         *("manifest", "ssa", "tcs", "tls", "stack", "stack", "sig_stack", "sig_stack"),
         *("pal data", "pal code", "pal data", "free"),
     ]
+
+
+# Gramine's signers of 1.5, 1.6, 1.7 and 1.8 gave this MRENCLAVE, with the PAL of doubles.gramine.
+OLDER = """\
+libos.entrypoint = "/app"
+loader.entrypoint = "file:/etc/hostname"
+fs.mounts = []
+sgx.enclave_size = "128M"
+sgx.max_threads = 7
+sgx.isvprodid = 0
+sgx.isvsvn = 0
+sgx.remote_attestation = "epid"
+sgx.ra_client_spid = "00"
+sgx.require_avx = true
+sgx.require_exinfo = false
+sgx.debug = true
+sgx.edmm_enable = false
+sgx.trusted_files = [ { uri = "file:/etc/hostname", sha256 = "00" } ]
+"""
+OLDER_MRENCLAVE = "7eea7fd01906594d85b11cd224bbd08b1c8969086ea4f620123ad3fe9829516f"
+
+
+def test_what_older_releases_signed_is_laid_out() -> None:
+    manifest, image = image_of_signed(OLDER.encode(), "app.manifest.sgx", PAL)
+    assert manifest["loader"]["entrypoint"] == "file:/etc/hostname"
+    assert mrenclave(image).hex() == OLDER_MRENCLAVE
+
+
+@pytest.mark.parametrize("step", [200, pytest.param(10, marks=pytest.mark.exhaustive)])
+def test_a_signed_manifest_of_any_shape_is_locked_or_refused(step: int) -> None:
+    for number in range(0, COUNT, step):
+        with contextlib.suppress(SgxkitError):
+            text = mutated(number).replace('"512M"', '"64M"')
+            assert read_lock(write_lock(lock(text.encode(), "app.manifest.sgx", PAL)).encode())
 
 
 def test_an_enclave_that_is_too_small_says_what_would_do(application: Path) -> None:
