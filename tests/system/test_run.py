@@ -149,6 +149,25 @@ def test_the_machine_looks_like_one_with_sgx(environment: dict[str, str]) -> Non
     assert not Path("/dev/sgx_enclave").exists() or done.returncode == 0
 
 
+def test_folders_that_the_host_has_not_can_be_listed(environment: dict[str, str]) -> None:
+    if Path("/dev/sgx").exists():
+        pytest.skip("this machine has /dev/sgx itself")
+    script = (
+        "ls -l /dev/sgx /dev/sgx_enclave > /dev/null && ls /dev/sgx && ls -d /dev/sgx/* && ls /dev | grep -c sgx$"
+    )
+    done = sgxkit_run(environment, "sh", "-c", script)
+    assert (done.stdout.split(), done.stderr) == (
+        ["enclave", "provision", "/dev/sgx/enclave", "/dev/sgx/provision", "1"],
+        "",
+    )
+
+
+def test_virtual_files_cannot_be_written(environment: dict[str, str]) -> None:
+    done = sgxkit_run(environment, "sh", "-c", "echo x > /etc/sgx_default_qcnl.conf")
+    assert done.returncode != 0
+    assert "Permission denied" in done.stderr or "cannot create" in done.stderr
+
+
 def test_signals_are_passed_on(environment: dict[str, str]) -> None:
     script = "trap 'echo told; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     command = [sys.executable, "-m", "sgxkit", "run", "--", "sh", "-c", script]

@@ -33,7 +33,7 @@ _MAP_ANONYMOUS, _MAP_DENYWRITE = 0x20, 0x800
 _PATHS = (
     Syscall.OPEN, Syscall.OPENAT, Syscall.OPENAT2, Syscall.STAT, Syscall.LSTAT, Syscall.NEWFSTATAT, Syscall.STATX,
     Syscall.ACCESS, Syscall.FACCESSAT, Syscall.FACCESSAT2, Syscall.READLINK, Syscall.READLINKAT, Syscall.CONNECT,
-    Syscall.GETDENTS64, Syscall.FSTAT,
+    Syscall.GETXATTR, Syscall.LGETXATTR, Syscall.LISTXATTR, Syscall.LLISTXATTR, Syscall.GETDENTS64, Syscall.FSTAT,
 )  # fmt: skip
 _MAPPINGS = (Syscall.MMAP, Syscall.MUNMAP, Syscall.MPROTECT, Syscall.PKEY_MPROTECT, Syscall.MREMAP)
 

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import posixpath
 import signal
 import stat
 import struct
@@ -86,6 +87,7 @@ _XFRM = 0x6_06FF
 """Components of XCR0 that enclaves may have: x87 to AVX-512, PKRU, AMX."""
 _READ_IMPLIES_EXEC = 0x0400000
 _MXCSR_EXCEPTIONS = 0x3F
+_ATTRIBUTES = (Syscall.GETXATTR, Syscall.LGETXATTR, Syscall.LISTXATTR, Syscall.LLISTXATTR)
 _AF_UNIX = struct.pack("<H", 1)
 
 _PATH_ARGUMENT = {
@@ -94,6 +96,10 @@ _PATH_ARGUMENT = {
     Syscall.LSTAT: None,
     Syscall.ACCESS: None,
     Syscall.READLINK: None,
+    Syscall.GETXATTR: None,
+    Syscall.LGETXATTR: None,
+    Syscall.LISTXATTR: None,
+    Syscall.LLISTXATTR: None,
     Syscall.OPENAT: 0,
     Syscall.OPENAT2: 0,
     Syscall.NEWFSTATAT: 0,
@@ -189,6 +195,7 @@ class Supervisor:
     provision: set[tuple[int, int]] = field(default_factory=set)
     unborn: dict[int, int] = field(default_factory=dict)
     actions: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    folders: dict[tuple[int, int], str] = field(default_factory=dict)
     listed: dict[tuple[int, int], int] = field(default_factory=dict)
     first: int = 0
     ending: Ending | None = None
@@ -534,7 +541,8 @@ class Supervisor:
         if directory is not None:
             descriptor = ctypes.c_int(directory & 0xFFFF_FFFF).value
             if descriptor != _AT_FDCWD:
-                base = f"/proc/{thread.tid}/fd/{descriptor}"
+                folder = self._folder(thread, descriptor)
+                return None if folder is None else posixpath.join(folder, path)
         with contextlib.suppress(OSError):
             return os.path.join(os.readlink(base), path)  # noqa: PTH115, PTH118 - text of another process
         return None
@@ -570,6 +578,8 @@ class Supervisor:
                     return True
                 return False
         if number in (Syscall.OPEN, Syscall.OPENAT, Syscall.OPENAT2):
+            if stat.S_ISDIR(file.mode):
+                return self._open_folder(thread, registers, path, has_directory=has_directory)
             if not stat.S_ISCHR(file.mode):
                 return False
             return self._open(thread, registers, path, file, self._open_flags(memory, number, third))
@@ -590,6 +600,8 @@ class Supervisor:
         if number in (Syscall.ACCESS, Syscall.FACCESSAT, Syscall.FACCESSAT2):
             executes = third & os.X_OK and not stat.S_ISDIR(file.mode)
             return failure(errno.EACCES) if executes or (third & os.W_OK and not file.mode & 0o222) else 0
+        if number in _ATTRIBUTES:
+            return failure(errno.EOPNOTSUPP)
         if number in (Syscall.READLINK, Syscall.READLINKAT):
             if not file.target:
                 return failure(errno.EINVAL)
@@ -602,12 +614,47 @@ class Supervisor:
             write(third, file.stat(self.files.number(path)))
         return 0
 
+    def _open_folder(self, thread: Thread, registers: Registers, path: str, *, has_directory: bool) -> bool:
+        """Open the folder above in the place of one that the host has not; its entries are replaced, too."""
+        memory = thread.space.memory
+        at = (registers.rsp - 512) & -16
+        above = os.fsencode(path.rpartition("/")[0]) + b"\0"
+        saved, before = memory.read(at, len(above)), (registers.rdi, registers.rsi)
+        memory.write(at, above)
+        if has_directory:
+            registers.rsi = at
+        else:
+            registers.rdi = at
+        ptrace.set_registers(thread.tid, registers)
+
+        def behind(thread: Thread) -> None:
+            ptrace.get_registers(thread.tid, self.registers)
+            self.registers.rdi, self.registers.rsi = before
+            ptrace.set_registers(thread.tid, self.registers)
+            memory.write(at, saved)
+            self.folders[thread.pid, self.registers.rax] = path
+
+        thread.at_exit = behind
+        ptrace.resume(thread.tid, ptrace.PTRACE_SYSCALL)
+        return True
+
+    def _folder(self, thread: Thread, descriptor: int) -> str | None:
+        """The folder that a descriptor is for the program."""
+        try:
+            real = os.readlink(f"/proc/{thread.tid}/fd/{descriptor}")  # noqa: PTH115 - text of another process
+        except OSError:
+            return None
+        shown = self.folders.get((thread.pid, descriptor))
+        return shown if shown is not None and shown.rpartition("/")[0] == real else real
+
     def _open(self, thread: Thread, registers: Registers, path: str, file: VirtualFile, flags: int) -> bool:
         """Give the program a memfd in the file's place."""
         if flags & os.O_DIRECTORY:
             raise OSError(errno.ENOTDIR, path)
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise OSError(errno.EEXIST, path)
+        if file.contents is not None and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EACCES, path)
         contents = None if file.contents is None else file.contents()
         self.observer.opened(thread, path)
         thread.skip_call(registers, 0)
@@ -668,18 +715,24 @@ class Supervisor:
 
     def _getdents(self, thread: Thread, registers: Registers) -> bool:
         key = (thread.pid, registers.rdi)
-        try:
-            folder = os.readlink(f"/proc/{thread.tid}/fd/{registers.rdi & 0x7FFF_FFFF}")  # noqa: PTH115
-        except OSError:
-            return False
-        more = self.files.entries(folder) if folder in ("/dev", "/dev/sgx") else b""
+        folder = self._folder(thread, registers.rdi & 0x7FFF_FFFF)
+        more = b"" if folder is None else self.files.entries(folder)
         if not more:
             return False
+        alone = (thread.pid, registers.rdi) in self.folders and folder == self.folders[thread.pid, registers.rdi]
         buffer, size = registers.rsi, registers.rdx & 0xFFFF_FFFF
 
         def behind(thread: Thread) -> None:
             ptrace.get_registers(thread.tid, self.registers)
-            if self.registers.rax or len(more) > size:
+            if self.registers.rax and alone and key not in self.listed and len(more) <= size:
+                self.listed[key] = 1
+                thread.space.memory.write(buffer, more)
+                self.registers.rax = len(more)
+                ptrace.set_registers(thread.tid, self.registers)
+            elif self.registers.rax and alone:
+                self.registers.rax = 0
+                ptrace.set_registers(thread.tid, self.registers)
+            elif self.registers.rax or len(more) > size:
                 self.listed.pop(key, None)
             elif key not in self.listed:
                 self.listed[key] = 1

@@ -22,6 +22,10 @@ class Syscall(IntEnum):
     CONNECT = 42
     READLINK = 89
     ARCH_PRCTL = 158
+    GETXATTR = 191
+    LGETXATTR = 192
+    LISTXATTR = 194
+    LLISTXATTR = 195
     GETDENTS64 = 217
     OPENAT = 257
     NEWFSTATAT = 262

@@ -24,7 +24,7 @@ _STATX = struct.Struct("<IIQIIIHxxQQQQ16s16s16s16sIIIIQ104x")
 _STATX_BASIC = 0x7FF
 _DIRENT = struct.Struct("<QqHB")
 _INODE = 0x5358_4700
-_DT = {stat.S_IFCHR: 2, stat.S_IFDIR: 4, stat.S_IFLNK: 10}
+_DT = {stat.S_IFCHR: 2, stat.S_IFDIR: 4, stat.S_IFLNK: 10, stat.S_IFSOCK: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class VirtualFiles:
         """struct linux_dirent64 of what there is more in a folder."""
         parts: list[bytes] = []
         for path, file in self._files.items():
-            if posixpath.dirname(path) != folder or not (stat.S_ISCHR(file.mode) or stat.S_IFMT(file.mode) in _DT):
+            if posixpath.dirname(path) != folder or stat.S_IFMT(file.mode) not in _DT:
                 continue
             name = posixpath.basename(path).encode() + b"\0"
             size = -(-(_DIRENT.size + len(name)) // 8) * 8
