@@ -21,7 +21,7 @@ from sgxkit.lab.authority import Lab
 from sgxkit.lab.store import load_lab, root_certificate
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance"
-SECONDS = 60
+SECONDS = 240
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,8 +19,8 @@ from sgxkit.errors import InputError
 from sgxkit.messages import Message, msg
 
 if TYPE_CHECKING:
+    from sgxkit.emulator.tracer.machine import Injected, Observer
     from sgxkit.emulator.tracer.observers import Statistics
-    from sgxkit.emulator.tracer.supervisor import Injected, Observer
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LEAST_EPC = 1 << 20
@@ -91,7 +91,7 @@ def run(
 
 
 def _observer_base() -> type[Observer]:
-    from sgxkit.emulator.tracer.supervisor import Observer
+    from sgxkit.emulator.tracer.machine import Observer
 
     return Observer
 
@@ -121,7 +121,7 @@ def _size(text: str) -> int:
 
 def _injected(wanted: list[str]) -> Injected:
     from sgxkit.emulator.tracer import device
-    from sgxkit.emulator.tracer.supervisor import Injected
+    from sgxkit.emulator.tracer.machine import Injected
 
     commands = {"create": (device.CREATE, "EIO"), "add": (device.ADD_PAGES, "EIO"), "init": (device.INIT, "EPERM")}
     ioctls: dict[int, int] = {}

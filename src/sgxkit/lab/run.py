@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgxkit.aesm.codes import AesmCode, AesmError
-from sgxkit.emulator.tracer.supervisor import Injected, Machine
+from sgxkit.emulator.tracer.machine import Injected, Machine
 from sgxkit.errors import InputError
 from sgxkit.lab.store import create_lab, load_lab
 from sgxkit.lab.world import new_world

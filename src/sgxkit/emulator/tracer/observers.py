@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from sgxkit.emulator.tracer.device import NAMES
 from sgxkit.emulator.tracer.leaf_functions import Exception_
+from sgxkit.emulator.tracer.machine import Observer
 from sgxkit.emulator.tracer.ptrace import Registers
-from sgxkit.emulator.tracer.supervisor import Observer
 from sgxkit.emulator.tracer.tracee import Thread
 from sgxkit.isa.leaf import Enclu
 from sgxkit.messages import Message
