@@ -22,6 +22,7 @@ from sgxkit.emulator.xsave import LEGACY_SIZE, XFRM, XsaveInstruction, xsave_ins
 from sgxkit.isa.page import PAGE_SIZE, PageFlags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from sgxkit.emulator.coverage import Coverage
@@ -140,6 +141,7 @@ class Cpu:
             unicorn.UC_MEM_FETCH: PageFlags.X,
         }
         self._stop = _Stop()
+        self._interrupt: Callable[[], object] | None = None
         self._chunks: dict[tuple[Area, int], Chunk] = {}
         self._exits: set[int] = set()
         self._examined: dict[int, int] = {}
@@ -216,6 +218,8 @@ class Cpu:
     def begin(self, limits: Limits, coverage: Coverage | None) -> None:
         """Begin a stay: what was known of pages and code may have changed."""
         self.limits, self.coverage = limits, coverage
+        self._executed.clear()
+        self._interrupt = None
         blocks = limits.instructions is not None or coverage is not None
         if blocks and self._counting is None:
             self._counting = self._uc.hook_add(self._block_hook, self._on_block)
@@ -245,6 +249,11 @@ class Cpu:
             self._forget_pages()
         self._abort.view[:PAGE_SIZE] = b"\xff" * PAGE_SIZE
 
+    def interrupt(self, then: Callable[[], object]) -> None:
+        """Stop, and do `then`, which may raise; may be called at any time."""
+        self._interrupt = then
+        self._uc.emu_stop()
+
     def run(self) -> Event:
         """Execute until something happens; RIP is at the instruction that it happens to."""
         turns = self.space.thread.processor.turns
@@ -264,6 +273,9 @@ class Cpu:
             event = self._run_from(rip)
             if event is not None:
                 return event
+            if self._interrupt is not None:
+                interrupt, self._interrupt = self._interrupt, None
+                interrupt()
             if time.monotonic() > self.limits.deadline:
                 return Late()
             if turns.wanted:
@@ -395,7 +407,13 @@ class Cpu:
 
     def _on_block(self, _uc: object, start: int, size: int, _data: object) -> None:
         stop, limits = self._stop, self.limits
-        if self._counting is None or self._own_code or stop.event is not None or stop.new is not None:
+        if (
+            self._counting is None
+            or self._own_code
+            or self._interrupt
+            or stop.event is not None
+            or stop.new is not None
+        ):
             return
         block = (start, size)
         instructions = self._starts.get(block)

@@ -25,6 +25,7 @@ from sgxkit.emulator.entry import (
 )
 from sgxkit.emulator.faults import Fault, GeneralProtectionFault, PageFault, PageFaultCode
 from sgxkit.emulator.illegal import BREAKPOINT, PROTECTION
+from sgxkit.emulator.interrupts import interrupts_held
 from sgxkit.emulator.processor import LogicalProcessor, refuse
 from sgxkit.enclave.platform import EnclaveException, ExitRegisters, Registers
 from sgxkit.errors import SgxkitError
@@ -117,11 +118,12 @@ class Stay:
         """
         self._load(registers, fsbase, gsbase, state)
         try:
-            self._tell(events.Entered(self.tcs, leaf, registers))
-            while True:
-                left = self._next()
-                if left is not None:
-                    return left
+            with interrupts_held(self.cpu.interrupt):
+                self._tell(events.Entered(self.tcs, leaf, registers))
+                while True:
+                    left = self._next()
+                    if left is not None:
+                        return left
         except BaseException:
             if self.thread.active_secs is not None:
                 self._leave_asynchronously(ExitInfo(), None, None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -166,3 +169,22 @@ def test_turns_are_given_in_order() -> None:
 
 def void(_value: object) -> None:
     """For calls whose result does not matter."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+@pytest.mark.parametrize("counted", [None, 1 << 40])
+def test_ctrl_c_reaches_the_caller_whatever_the_enclave_does(counted: int | None) -> None:
+    enclave = Enclave()
+    inside = threading.Event()
+    engine = replace(enclave.engine, instructions=counted, observers=(lambda _event: inside.set(),))
+
+    def press() -> None:
+        inside.wait(WAIT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.enter(TCS, replace(OUTSIDE_REGISTERS, rdi=SPIN))
+    presser.join()
+    assert (enclave.thread_control().state, enclave.thread_control().cssa) == (0, 1)
