@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -175,8 +175,3 @@ def in_chroot(path: PurePosixPath, chroot: Path) -> Path:
 
 def _chroot_error(path: PurePosixPath, number: int) -> InputError:
     return InputError(msg("{path} in the chroot cannot be read: {reason}", path=path, reason=os.strerror(number)))
-
-
-def without_hashes(files: Sequence[TrustedFile]) -> list[TrustedFile]:
-    """Return the files as if the manifest had no hashes: what is to be hashed to see whether they have changed."""
-    return [replace(file, sha256=None) for file in files]
