@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ VERSIONS = ["1.25.0", "1.28.0", "1.31.0", "1.34.0", "newest"]
 OTHERS = {"NodeFeatureRule", "Issuer", "Certificate"}
 
 
+@cache
 def rendered(name: str, kubernetes: str = "1.34.0") -> list[dict[str, Any]]:
     return render(STACK, *STACKS[name], kubernetes=kubernetes)
 
 
+@cache
 def workload(name: str, kubernetes: str = "1.34.0") -> list[dict[str, Any]]:
     return render(WORKLOAD, *SHAPES[name], release="app", namespace="apps", kubernetes=kubernetes)
 
