@@ -1,4 +1,4 @@
-"""`sgxkit gramine`: manifests of Gramine, checked, rendered, measured and signed."""
+"""`sgxkit gramine check|doctor|render|sign`: manifests of Gramine; the other commands are in files of their own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ gramine_app = typer.Typer(
     name="gramine",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Manifests of Gramine: check, render, measure, sign and compare them.",
+    help="Programs in Gramine: projects, manifests, measuring, signing, running.",
 )
 
 DefineOption = Annotated[
