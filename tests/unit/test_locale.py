@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import string
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,15 @@ SOURCE = Path(sgxkit.__file__).parent
 CHINESE = catalog("zh")
 
 
+@cache
 def templates() -> dict[str, str]:
     """Each template in the source, and a place where it stands."""
     found: dict[str, str] = {}
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if "msg(" not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "msg":
                 template = node.args[0]
                 assert isinstance(template, ast.Constant), f"{path}:{node.lineno}: not a literal"
@@ -41,9 +46,13 @@ def test_no_translation_is_left_over() -> None:
     assert set(CHINESE) - set(templates()) == set()
 
 
-@pytest.mark.parametrize("template", sorted(CHINESE))
-def test_a_translation_has_the_same_fields(template: str) -> None:
-    assert fields_of(CHINESE[template]) == fields_of(template)
+def test_a_translation_has_the_same_fields() -> None:
+    different = {
+        template: translation
+        for template, translation in CHINESE.items()
+        if fields_of(translation) != fields_of(template)
+    }
+    assert different == {}
 
 
 def test_messages_render_messages_inside_them() -> None:
