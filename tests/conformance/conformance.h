@@ -66,6 +66,11 @@ struct call { uint64_t leaf, tcs, rdi, rsi, rdx, r8, out_rdi, out_rsi, out_rax, 
 extern char enclave_code[], enclave_code_end[], async_exit[], enter_exit[];
 unsigned long enter(struct call *);
 
+struct run { uint64_t tcs; uint32_t function; uint16_t vector, error; uint64_t address, handler, data; uint8_t reserved[216]; };
+/* __vdso_sgx_enter_enclave, or NULL. The suite's enclave keeps no registers: these save what C expects to be kept. */
+int have_vdso(void);
+int vdso(unsigned long rdi, unsigned long rsi, unsigned long rdx, unsigned function, struct run *);
+
 struct enclave { int fd; uint8_t *base; };
 
 extern int debug_enclave;

@@ -360,10 +360,6 @@ static void dynamic_memory(void) {
     HOLDS(call_at(e, DYNAMIC + 2 * PAGE, ADD, 30, 3, 0) == 33, "it can be entered by");
 }
 
-struct run { uint64_t tcs; uint32_t function; uint16_t vector, error; uint64_t address, handler, data; uint8_t reserved[216]; };
-typedef int (*enter_function)(unsigned long, unsigned long, unsigned long, unsigned, unsigned long, unsigned long, struct run *);
-typedef int (*exit_handler)(long, long, long, long, long, long, struct run *);
-static enter_function vdso;
 
 static int tell(long rdi, long rsi, long rdx, long rsp, long r8, long r9, struct run *run) {
     (void)rsi, (void)rdx, (void)rsp, (void)r8, (void)r9;
@@ -373,7 +369,7 @@ static int tell(long rdi, long rsi, long rdx, long rsp, long r8, long r9, struct
 static uint64_t by_vdso(uint64_t tcs, int function, uint64_t rsi, uint64_t rdx) {
     uint64_t answer = 0;
     struct run run = {.tcs = (uint64_t)main_enclave.base + tcs, .handler = (uint64_t)tell, .data = (uint64_t)&answer};
-    return vdso(function, rsi, rdx, EENTER, 0, 0, &run) ? (uint64_t)-1 : answer;
+    return vdso(function, rsi, rdx, EENTER, &run) ? (uint64_t)-1 : answer;
 }
 static int again(long rdi, long rsi, long rdx, long rsp, long r8, long r9, struct run *run) {
     (void)rdi, (void)rsi, (void)rdx, (void)rsp, (void)r8, (void)r9;
@@ -389,33 +385,31 @@ static void *many(void *tcs) {
 
 static void by_the_vdso(void) {
     struct enclave *e = &main_enclave;
-    void *image = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
-    vdso = image ? (enter_function)dlvsym(image, "__vdso_sgx_enter_enclave", "LINUX_2.6") : NULL;
-    if (!vdso) { printf("ok %d - the vDSO # SKIP the kernel has no __vdso_sgx_enter_enclave\n", ++number); return; }
+    if (!have_vdso()) { printf("ok %d - the vDSO # SKIP the kernel has no __vdso_sgx_enter_enclave\n", ++number); return; }
     uint64_t place = 0;
     struct run run = {.tcs = (uint64_t)e->base + TCS0};
-    HOLDS(vdso(STORE, (uint64_t)&place, 99, EENTER, 0, 0, &run) == 0 && place == 99, "vDSO: an entry");
+    HOLDS(vdso(STORE, (uint64_t)&place, 99, EENTER, &run) == 0 && place == 99, "vDSO: an entry");
     HOLDS(run.function == EEXIT, "vDSO: it tells of the EEXIT");
     HOLDS(by_vdso(TCS0, ADD, 5, 6) == 11, "vDSO: the handler sees the enclave's registers");
-    HOLDS(vdso(ADD, 0, 0, 9, 0, 0, &run) == -EINVAL, "vDSO: another function than EENTER and ERESUME: EINVAL");
+    HOLDS(vdso(ADD, 0, 0, 9, &run) == -EINVAL, "vDSO: another function than EENTER and ERESUME: EINVAL");
     run.reserved[215] = 1;
-    HOLDS(vdso(ADD, 0, 0, EENTER, 0, 0, &run) == -EINVAL, "vDSO: reserved bytes: EINVAL");
+    HOLDS(vdso(ADD, 0, 0, EENTER, &run) == -EINVAL, "vDSO: reserved bytes: EINVAL");
     run.reserved[215] = 0;
     seen.signal = 0;
-    HOLDS(vdso(UNDEFINED, 0, 0, EENTER, 0, 0, &run) == 0 && run.function == ERESUME && run.vector == 6 && !seen.signal,
+    HOLDS(vdso(UNDEFINED, 0, 0, EENTER, &run) == 0 && run.function == ERESUME && run.vector == 6 && !seen.signal,
           "vDSO: UD2 is told, without a signal");
     run.handler = (uint64_t)again;
     call_at(e, TCS0, CHANGE_FRAME, 4096 - 184 + 136, 0, 2);
-    HOLDS(vdso(0, 0, 0, ERESUME, 0, 0, &run) == -5 && run.function == EEXIT, "vDSO: ERESUME, and what the handler returns");
-    HOLDS(vdso(UNDEFINED, 0, 0, EENTER, 0, 0, &run) == -5, "vDSO: a handler that resumes");
+    HOLDS(vdso(0, 0, 0, ERESUME, &run) == -5 && run.function == EEXIT, "vDSO: ERESUME, and what the handler returns");
+    HOLDS(vdso(UNDEFINED, 0, 0, EENTER, &run) == -5, "vDSO: a handler that resumes");
     uint8_t *unmapped = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct run fault = {.tcs = (uint64_t)e->base + TCS1};
-    HOLDS(vdso(LOAD, (uint64_t)unmapped + 16, 0, EENTER, 0, 0, &fault) == 0 && fault.function == ERESUME && fault.vector == 14 &&
+    HOLDS(vdso(LOAD, (uint64_t)unmapped + 16, 0, EENTER, &fault) == 0 && fault.function == ERESUME && fault.vector == 14 &&
           fault.address == (uint64_t)unmapped && fault.error & 4, "vDSO: #PF with its page");
     call_at(e, TCS1, CHANGE_FRAME, 4096 - 184 + 136, 0, 3);
-    HOLDS(vdso(0, 0, 0, ERESUME, 0, 0, &fault) == 0, "vDSO: and it can be resumed");
+    HOLDS(vdso(0, 0, 0, ERESUME, &fault) == 0, "vDSO: and it can be resumed");
     fault.tcs = (uint64_t)e->base + DATA0;
-    HOLDS(vdso(ADD, 0, 0, EENTER, 0, 0, &fault) == 0 && fault.function == EENTER && fault.vector == 14,
+    HOLDS(vdso(ADD, 0, 0, EENTER, &fault) == 0 && fault.function == EENTER && fault.vector == 14,
           "vDSO: EENTER by what is no TCS is told");
     struct itimerval timer = {{0, 3000}, {0, 3000}}, off = {{0, 0}, {0, 0}};
     pthread_t thread;
@@ -456,7 +450,7 @@ int main(void) {
     by_the_vdso();
     processes();
     dynamic_memory();
-    if (vdso) HOLDS(by_vdso(TCS0, ADD, 2, 3) == 5, "vDSO: after changes of pages");
+    if (have_vdso()) HOLDS(by_vdso(TCS0, ADD, 2, 3) == 5, "vDSO: after changes of pages");
     destroy(&main_enclave);
     printf("1..%d\n", number);
     return failures != 0;

@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,6 +58,10 @@ def run(
     stats_output: Annotated[
         Path | None, typer.Option("--stats-output", metavar="FILE", help="Write the counts there, as JSON.")
     ] = None,
+    edl: Annotated[
+        Path | None,
+        typer.Option("--edl", metavar="FILE", help="The enclave's EDL file: names of OCALLs for the counts."),
+    ] = None,
 ) -> None:
     """Run a program that uses SGX on a lab's emulated machine. It protects nothing: it is for tests.
 
@@ -72,6 +76,7 @@ def run(
     from sgxkit.emulator.tracer.supervisor import Supervisor
     from sgxkit.lab.run import machine
 
+    names = {} if edl is None else _ocall_names(edl)
     counts = Statistics() if stats or stats_output is not None else None
     observer: Observer = _Warnings()
     if counts is not None:
@@ -84,7 +89,7 @@ def run(
         ending = supervisor.run(program, os.environ)
         used, total = supervisor.epc_use
     if counts is not None:
-        _show(counts, used, total, stats_output)
+        _show(counts, counts.document(used, total, names), stats_output)
     if ending.signal:
         _die(ending.signal)
     raise typer.Exit(ending.status)
@@ -141,10 +146,15 @@ def _injected(wanted: list[str]) -> Injected:
     return Injected(ioctls, aesm="aesm" in wanted, quote="quote" in wanted)
 
 
-def _show(counts: Statistics, used: int, total: int, file: Path | None) -> None:
+def _ocall_names(file: Path) -> dict[int, str]:
+    from sgxkit.sdk.edl.interface import read_interface
+
+    return {index: ocall.name for index, ocall in enumerate(read_interface(file).ocalls)}
+
+
+def _show(counts: Statistics, document: dict[str, Any], file: Path | None) -> None:
     import json
 
-    document = counts.document(used, total, {})
     if file is not None:
         try:
             file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -164,8 +174,14 @@ def _show(counts: Statistics, used: int, total: int, file: Path | None) -> None:
     for vector, count in sorted(counts.exceptions.items()):
         kind = msg("AEX: interrupt") if vector < 0 else msg("AEX: exception {vector}", vector=vector)
         _write_line(f"{count:10}  {output.say(kind)}")
-    for index, count in sorted(counts.ocalls.items()):
-        _write_line(f"{count:10}  {output.say(msg('EEXIT with {index} in RDI: an OCALL of the SDK', index=index))}")
+    for ocall in document["ocalls"]:
+        index, name = ocall["index"], ocall["name"]
+        if name is None:
+            text = output.say(msg("EEXIT with {index} in RDI: an OCALL of the SDK", index=index))
+        else:
+            text = output.say(msg("OCALL {index}, {name}", index=index, name=name))
+        _write_line(f"{ocall['count']:10}  {text}")
+    used, total = document["epc_pages_most"], document["epc_pages"]
     _write_line(output.say(msg("EPC: {used} of {total} pages at most", used=used, total=total)))
     for tid, thread in counts.threads.items():
         _write_line(

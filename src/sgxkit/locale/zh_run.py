@@ -15,5 +15,6 @@ CATALOG: dict[str, str] = {
     "EPC: {used} of {total} pages at most": "EPC：最多使用 {used} 页，共 {total} 页",
     "create, add and init, each with =ERRNO if you like; aesm; quote": "create、add、init，可各加 =ERRNO；aesm；quote",
     "thread {tid}: {entries} entries, {inside} s inside, {outside} s outside": "线程 {tid}：进入 {entries} 次，内部 {inside} 秒，外部 {outside} 秒",
+    "OCALL {index}, {name}": "OCALL {index}，{name}",
     "EEXIT with {index} in RDI: an OCALL of the SDK": "EEXIT，RDI 为 {index}：SDK 的 OCALL",
 }
