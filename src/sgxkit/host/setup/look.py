@@ -20,6 +20,7 @@ from sgxkit.host.setup.actions import (
     EnableUnit,
     InstallKernel,
     InstallPackages,
+    Remount,
     RemoveFile,
     RemovePackages,
     SetFstabLine,
@@ -28,7 +29,7 @@ from sgxkit.host.setup.actions import (
     WriteEfiVariable,
     WriteFile,
 )
-from sgxkit.host.setup.observed import Observed, SeenFile, from_facts
+from sgxkit.host.setup.observed import Observed, from_facts
 from sgxkit.host.setup.options import Options
 from sgxkit.host.setup.plan import TIME_PACKAGES, TIME_UNITS, wanted
 from sgxkit.host.setup.software_steps import QCNL
@@ -39,7 +40,7 @@ EFI_FOLDER = "/sys/firmware/efi/efivars"
 
 def observe(target: Target, facts: Facts, options: Options, *, rebooted: bool | None = None) -> Observed:
     """See what planning for `options` needs to know; a second look adds what the first one's steps concern."""
-    seen = look(target, (), replace(from_facts(facts), rebooted=rebooted))
+    seen = look(target, (), replace(from_facts(facts), rebooted=rebooted), whole=True)
     steps = list(wanted(facts, options, seen))
     seen = look(target, [step.action for step in steps], seen)
     names = [name for step in steps if isinstance(step.action, InstallPackages) for name in step.action.names]
@@ -47,23 +48,19 @@ def observe(target: Target, facts: Facts, options: Options, *, rebooted: bool | 
     return replace(seen, candidates=MappingProxyType(candidates(target, facts, missing)))
 
 
-def look(target: Target, actions: Iterable[Action], before: Observed) -> Observed:
-    """See what `actions` concern, on top of what was seen before."""
+def look(target: Target, actions: Iterable[Action], before: Observed, *, whole: bool = False) -> Observed:
+    """See what `actions` concern, on top of what was seen before; `whole`: also what planning asks of every host."""
     actions = tuple(actions)
-    files: dict[str, SeenFile | None] = dict(before.files)
-    for path in {QCNL, *(path for action in actions for path in paths(action))}:
-        files[path] = target.look(path)
+    wanted_files = {path for action in actions for path in paths(action)} | ({QCNL} if whole else set())
+    files = {**before.files, **{path: target.look(path) for path in sorted(wanted_files)}}
     units = {action.unit for action in actions if isinstance(action, EnableUnit | StartUnit | DisableUnit)}
-    units |= set(TIME_UNITS)
-    installed = installed_packages(target)
+    units |= set(TIME_UNITS) if whole else set()
+    links = enabled_units(target) if units else frozenset()
+    named = [action for action in actions if isinstance(action, InstallPackages | InstallKernel | RemovePackages)]
     packages = dict(before.packages)
+    installed = installed_packages(target) if named or whole else None
     if installed is not None:
-        names = {
-            name
-            for action in actions
-            if isinstance(action, InstallPackages | InstallKernel | RemovePackages)
-            for name in action.names
-        }
+        names = {name for action in named for name in action.names}
         packages = {name: installed.get(name) for name in {*names, *packages, *TIME_PACKAGES}}
     groups = dict(before.groups)
     for action in actions:
@@ -71,16 +68,22 @@ def look(target: Target, actions: Iterable[Action], before: Observed) -> Observe
             name = action.name if isinstance(action, AddGroup) else action.group
             groups[name] = members(target, name)
     efi = {action.name: efi_variable(target, action) for action in actions if isinstance(action, WriteEfiVariable)}
+    booted = target.booted if units else before.booted
+    mounting = whole or any(isinstance(action, Remount) for action in actions)
     return replace(
         before,
         files=MappingProxyType(files),
         packages=MappingProxyType(packages),
         groups=MappingProxyType(groups),
-        enabled=MappingProxyType({unit: is_enabled(target, unit) for unit in sorted(units)}),
-        active=MappingProxyType({unit: is_active(target, unit) for unit in sorted(units)} if target.booted else {}),
-        booted=target.booted,
-        mounts=MappingProxyType(mounts(target)),
-        kernels=kernels(target),
+        enabled=MappingProxyType({**before.enabled, **{unit: unit in links for unit in sorted(units)}}),
+        active=MappingProxyType(
+            {**before.active, **{unit: is_active(target, unit) for unit in sorted(units)}} if booted else {}
+        ),
+        booted=booted,
+        mounts=MappingProxyType(mounts(target) if mounting else before.mounts),
+        kernels=kernels(target)
+        if whole or any(isinstance(action, InstallKernel) for action in actions)
+        else before.kernels,
         efi=MappingProxyType(efi),
     )
 
@@ -151,11 +154,11 @@ def _lines(target: Target, path: str) -> list[str]:
     return (target.read(path) or b"").decode("utf-8", "replace").splitlines()
 
 
-def is_enabled(target: Target, unit: str) -> bool:
-    """Whether a link in /etc/systemd/system pulls the unit in at boot (systemd.unit(5))."""
+def enabled_units(target: Target) -> frozenset[str]:
+    """Units that a link in /etc/systemd/system pulls in at boot (systemd.unit(5))."""
     folder = "/etc/systemd/system"
     pulling = [name for name in target.names(folder) if name.endswith((".wants", ".requires"))]
-    return any(unit in target.names(f"{folder}/{name}") for name in pulling)
+    return frozenset(unit for name in pulling for unit in target.names(f"{folder}/{name}"))
 
 
 def is_active(target: Target, unit: str) -> bool:

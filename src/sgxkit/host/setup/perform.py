@@ -37,7 +37,7 @@ from sgxkit.host.setup.actions import (
 from sgxkit.host.setup.bookkeeping import remember
 from sgxkit.host.setup.journal import Accounts, Before, Entry, Journal, Made, NewFile, PackageChange
 from sgxkit.host.setup.keyring import trusted_key, unpack
-from sgxkit.host.setup.look import EFI_FOLDER, installed_packages, is_active, is_enabled, look, members, mounts
+from sgxkit.host.setup.look import EFI_FOLDER, enabled_units, installed_packages, is_active, look, members, mounts
 from sgxkit.host.setup.observed import Observed, holds
 from sgxkit.host.setup.step import Step
 from sgxkit.host.setup.target import Target
@@ -130,7 +130,7 @@ def found(session: Session, action: Action) -> Before:
             return Before(held=action.user in (members(target, action.group) or ()))
         case EnableUnit() | StartUnit() | DisableUnit():
             active = target.booted and is_active(target, action.unit)
-            return Before(held=is_enabled(target, action.unit), active=active)
+            return Before(held=action.unit in enabled_units(target), active=active)
         case WriteEfiVariable():
             return Before(files=(journal.file(efi_path(action)),))
         case RemoveKernelArgument():

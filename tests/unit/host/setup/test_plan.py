@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from itertools import groupby
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from doubles.releases import RELEASES, STATES, host, in_tree, noexec, old_kernel
 from sgxkit.errors import FormatError, InputError
 from sgxkit.host.facts import Dmi, Facts, OsRelease, TextFile
 from sgxkit.host.setup.actions import (
+    KINDS,
     AddUserToGroup,
     InstallPackages,
     Reboot,
@@ -31,6 +34,7 @@ from sgxkit.host.setup.options import PURPOSES, Options, check_options
 from sgxkit.host.setup.plan import Plan, make_plan
 from unit.host.test_facts import TEXT, instances
 
+SCHEMA = json.loads((Path(__file__).parents[4] / "docs/schema/setup-plan.schema.json").read_text())
 SNAPSHOT = Path(__file__).with_name("plans.txt")
 
 
@@ -69,6 +73,7 @@ def test_composed_hosts_have_plans_that_go_to_json(name: str, profile: str) -> N
     plan = make_plan(facts, Options(profile))  # type: ignore[arg-type]
     document = plan_document(plan, from_facts(facts), version="0")
     assert [step["id"] for step in document["steps"]] == ids(plan)  # type: ignore[attr-defined]
+    jsonschema.validate(document, SCHEMA, jsonschema.Draft202012Validator)
     for step in plan.steps:
         assert action_from_json(action_to_json(step.action)) == step.action
 
@@ -230,3 +235,8 @@ def test_any_facts_have_a_plan_or_are_refused(facts: Facts, profile: str) -> Non
 def test_actions_from_outside_are_read_strictly(document: object) -> None:
     with pytest.raises(FormatError):
         action_from_json(document)
+
+
+def test_the_schema_knows_every_action() -> None:
+    known = SCHEMA["$defs"]["step"]["properties"]["action"]["properties"]["action"]["enum"]
+    assert set(known) == set(KINDS)
