@@ -193,3 +193,15 @@ def test_who_watches_a_slow_command_sees_that_it_works(tmp_path: Path) -> None:
         os.close(terminal)
         silent.close()
     assert b"Traceback" not in shown
+
+
+def test_a_command_that_is_interrupted_says_so() -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+    command = ["collateral", "fetch", "--fmspc", "00906ED50000", "--ca", "processor", "--pccs", url, "-o", "-"]
+    process = subprocess.Popen([SGXKIT, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    silent.accept()[0].close()  # it is at work
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    silent.close()
+    assert (process.returncode, said.splitlines()[-1]) == (130, b"error: interrupted")

@@ -113,7 +113,11 @@ def command(
         @functools.wraps(function)
         def run(*args: Any, json: bool, debug: bool, no_color: bool, lang: Language | None, **own: Any) -> None:
             choose(json=json, debug=debug, no_color=no_color, lang=lang)
-            function(*args, **own)
+            try:
+                function(*args, **own)
+            except KeyboardInterrupt as interrupt:
+                # typer would make exit code 130 of it, which a command may also mean: a program that it ran ended so.
+                raise typer.Abort from interrupt
 
         parameters = [*signature.parameters.values(), *_COMMON]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by typer
