@@ -95,6 +95,35 @@ def test_a_mixed_fleet_is_set_up_each_host_for_itself(fleet: Callable[[int], lis
     assert not (first.root / "var/lib/sgxkit").exists()
 
 
+def test_a_password_of_sudo_is_used_and_a_wrong_one_is_named(fleet: Callable[[int], list[Node]]) -> None:
+    (node,) = fleet(1)
+    subprocess.run(["chroot", str(node.root), "useradd", "-m", "-s", "/bin/sh", "admin"], check=True)
+    subprocess.run(["chroot", str(node.root), "chpasswd"], input=b"admin:right one\n", check=True)
+    (node.root / "etc/sudoers.d/admin").write_text("admin ALL=(ALL) ALL\n")
+    shutil.copytree(node.root / "root/.ssh", node.root / "home/admin/.ssh")
+    subprocess.run(["chroot", str(node.root), "chown", "-R", "admin", "/home/admin"], check=True)
+    machine = node.machine("one", user="admin", sudo=True)
+    wrong = run([machine], dataclasses.replace(JOB, sudo_password="wrong one"))
+    assert wrong["one"].state == "failed"
+    assert "sudo is refused" in wrong["one"].message
+    assert "wrong one" not in wrong["one"].message
+    assert not holds(node)
+    right = run([machine], dataclasses.replace(JOB, sudo_password="right one"))
+    assert right["one"].state == "ok", right["one"].message
+    assert holds(node)
+
+
+def test_a_host_behind_another_is_reached_through_it(fleet: Callable[[int], list[Node]]) -> None:
+    bastion, behind = fleet(2)
+    machine = behind.machine("behind", jump=f"root@localhost:{bastion.port}")
+    found = run([machine])
+    assert found["behind"].state == "ok", found["behind"].message
+    assert holds(behind)
+    assert not holds(bastion)
+    bastion.stop()
+    assert run([machine])["behind"].state == "failed"
+
+
 def test_batches_stop_after_a_failure(fleet: Callable[[int], list[Node]]) -> None:
     nodes = fleet(3)
     nodes[1].stop()

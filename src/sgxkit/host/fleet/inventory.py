@@ -146,7 +146,10 @@ def _checked(machine: Machine, place: str) -> Machine:
     require("address", good=_NAME.fullmatch(machine.address) is not None)
     require("port", good=machine.port is None or 0 < machine.port < 65536)
     require("user", good=machine.user is None or _USER.fullmatch(machine.user) is not None)
-    require("jump", good=machine.jump is None or all(_JUMP.fullmatch(part) for part in machine.jump.split(",")))
+    hops = [] if machine.jump is None else machine.jump.split(",")
+    # A way through the host's own address would lead round in a circle.
+    through = {hop.rpartition("@")[2].partition(":")[0] for hop in hops}
+    require("jump", good=all(_JUMP.fullmatch(hop) for hop in hops) and machine.address not in through)
     require("host_key", good=machine.host_key in ("accept-new", "yes"))
     for field in ("key", "known_hosts"):
         path = getattr(machine, field)

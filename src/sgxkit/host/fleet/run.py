@@ -125,6 +125,10 @@ def _run_batch(
         if child.wait() != 0:
             lines = errors.strip().splitlines() or ["?"]
             raise HostError(msg("the process that talks to the hosts broke: {reason}", reason=lines[-1][:300]))
+        for machine in batch:
+            if machine.name not in results:
+                message = (errors.strip().splitlines() or ["no result"])[-1][:300]
+                results[machine.name] = HostResult(machine.name, "failed", message=message)
     finally:
         if child.poll() is None:
             child.terminate()

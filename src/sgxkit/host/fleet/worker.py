@@ -255,7 +255,7 @@ def one_host(state: Any, host: Any, job: dict[str, Any], machine: dict[str, Any]
     except SgxkitError as error:
         hint = "" if error.hint is None else f" ({error.hint})"
         outcome = {"ok": False, "code": error.code, "message": f"{error}{hint}"}
-    except Exception as error:  # noqa: BLE001 - one host's trouble must not end the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one host's trouble must not end the others
         outcome = {"ok": False, "code": "bug", "message": f"{type(error).__name__}: {_one_line(error)}"}
     finally:
         remote.close()
@@ -279,7 +279,13 @@ def data_of(machine: dict[str, Any], job: dict[str, Any], folder: Path) -> dict[
         own = Path("~/.ssh/config").expanduser()
         include = f"Include {own}\n" if own.is_file() else ""
         file = folder / f"{len(list(folder.iterdir()))}.conf"
-        file.write_text(f"Host {machine['address']}\n  ProxyJump {machine['jump']}\n\n{include}")
+        lines = [f"  StrictHostKeyChecking {machine['host_key']}"]
+        if machine["key"] is not None:
+            lines.append(f"  IdentityFile {machine['key']}")
+        if machine["known_hosts"] is not None:
+            lines.append(f"  UserKnownHostsFile {machine['known_hosts']}")
+        identity = "\n".join(["Host *", *lines, "", ""])
+        file.write_text(f"Host {machine['address']}\n  ProxyJump {machine['jump']}\n\n{identity}{include}")
         data["ssh_config_file"] = str(file)
     return data
 

@@ -68,6 +68,7 @@ def test_what_is_no_target_is_refused(text: str) -> None:
         '[[host]]\nname = "a"\nport = true',
         '[[host]]\nname = "a"\naddress = "-x"',
         '[[host]]\nname = "a"\njump = "a;b"',
+        '[[host]]\nname = "a"\njump = "me@a:22"',
         '[[host]]\nname = "a"\nhost_key = "no"',
         '[[host]]\nname = "a"\n[[host]]\nname = "a"',
         '[defaults]\nname = "x"\n[[host]]\nname = "a"',
