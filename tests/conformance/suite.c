@@ -311,6 +311,17 @@ static void processes(void) {
     HOLDS(build(&second) == 0 && call_at(&second, TCS0, ADD, 1, 2, 0) == 3 && call_at(&main_enclave, TCS0, ADD, 1, 2, 0) == 3,
           "two enclaves in a process");
     destroy(&second);
+    int right = 1;
+    for (int i = 0; i < 60 && right; i++) {
+        right = build(&second) == 0 && call_at(&second, TCS0, ADD, i, 2, 0) == (uint64_t)i + 2;
+        if (have_vdso()) {
+            uint64_t place = 0;
+            struct run run = {.tcs = (uint64_t)second.base + TCS0};
+            for (int j = 0; j < 3; j++) right &= vdso(STORE, (uint64_t)&place, i + j, EENTER, &run) == 0 && place == (uint64_t)(i + j);
+        }
+        destroy(&second);
+    }
+    HOLDS(right, "sixty enclaves, one after the other");
 }
 
 static void dynamic_memory(void) {

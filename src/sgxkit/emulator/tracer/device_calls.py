@@ -53,7 +53,7 @@ def ioctl(tracer: Supervisor, thread: Thread, registers: Registers) -> bool:
     if command in (device.RESTRICT_PERMISSIONS, device.MODIFY_TYPES, device.REMOVE_PAGES):
         tracer.catch_up()
         fast_transitions.withdraw_all(file, list(tracer.threads.values()), tracer.processor)
-    if command in (device.CREATE, device.ADD_PAGES) and tracer.driver.free.left < 2:
+    if command == device.CREATE or (command == device.ADD_PAGES and tracer.driver.free.left < 2):
         release_unused(tracer)
     try:
         if command in tracer.machine.injected.ioctls:
@@ -82,15 +82,10 @@ def ioctl(tracer: Supervisor, thread: Thread, registers: Registers) -> bool:
 def has_created(tracer: Supervisor, thread: Thread, registers: Registers, file: EnclaveFile) -> None:
     """A new enclave: filter its range, and give mappings from before their place in it."""
     tracer.leave_call(thread, registers)
-    program = seccomp.enclave_filter(file.base, file.end)
-    at = (registers.rsp - 1024 - len(program)) & -16
-    memory = thread.space.memory
-    saved = memory.read(at, len(program) + 16)
-    memory.write(at, seccomp.program_header(len(program), at + 16) + program)
-    result = tracer.call(thread, Syscall.SECCOMP, seccomp.SECCOMP_SET_MODE_FILTER, seccomp.TSYNC, at)
-    memory.write(at, saved)
-    if result:
-        tracer.warn("filter", msg("system calls from inside enclaves are not seen: {number}", number=result))
+    clear(tracer, thread)
+    if (file.base, file.end) not in thread.space.filtered:
+        thread.space.filtered.add((file.base, file.end))
+        install_filter(tracer, thread, registers, seccomp.enclave_filter(file.base, file.end))
     descriptor = registers.rdi
     if tracer.fast and thread.space.agent:
         flags = _MAP_SHARED | _MAP_NORESERVE
@@ -103,6 +98,18 @@ def has_created(tracer: Supervisor, thread: Thread, registers: Registers, file: 
                 if value:
                     flags, offset = _MAP_SHARED | _MAP_FIXED, start - file.base
                     tracer.call(thread, Syscall.MMAP, start, end - start, 0, flags, descriptor, offset)
+
+
+def install_filter(tracer: Supervisor, thread: Thread, registers: Registers, program: bytes) -> None:
+    """Add a filter to all threads of a process."""
+    at = (registers.rsp - 1024 - len(program)) & -16
+    memory = thread.space.memory
+    saved = memory.read(at, len(program) + 16)
+    memory.write(at, seccomp.program_header(len(program), at + 16) + program)
+    result = tracer.call(thread, Syscall.SECCOMP, seccomp.SECCOMP_SET_MODE_FILTER, seccomp.TSYNC, at)
+    memory.write(at, saved)
+    if result:
+        tracer.warn("filter", msg("system calls from inside enclaves are not seen: {number}", number=result))
 
 
 def mmap(tracer: Supervisor, thread: Thread, registers: Registers) -> bool:
@@ -174,8 +181,9 @@ def munmap(tracer: Supervisor, thread: Thread, registers: Registers) -> bool:
     first, last = page_range(registers.rdi, registers.rsi)
     unmapped(thread.space, first, last)
 
-    def behind(_: Thread) -> None:
+    def behind(thread: Thread) -> None:
         release_unused(tracer)
+        clear(tracer, thread)
 
     thread.at_exit = behind
     ptrace.resume(thread.tid, ptrace.PTRACE_SYSCALL)
@@ -183,6 +191,10 @@ def munmap(tracer: Supervisor, thread: Thread, registers: Registers) -> bool:
 
 
 def unmapped(space: AddressSpace, start: int, end: int) -> None:
+    """Addresses are not mapped to an enclave any more."""
+    for thread in space.threads:
+        if thread.published is not None and start <= thread.published.tcs < end:
+            fast_transitions.forbid(thread)
     for mapped in space.enclaves:
         mapped.asked.set(start, end, 0)
         mapped.actual.set(start, end, 0)
@@ -226,9 +238,19 @@ def release_unused(tracer: Supervisor) -> None:
             continue
         del tracer.enclaves[key]
         for thread in tracer.threads.values():
-            thread.space.enclaves = [mapped for mapped in thread.space.enclaves if mapped.file is not file]
+            if thread.published is not None and thread.published.secs == file.secs:
+                fast_transitions.withdraw(thread)
+            space = thread.space
+            space.garbage += [(one.alias, file.size) for one in space.enclaves if one.file is file and one.alias]
+            space.enclaves = [mapped for mapped in space.enclaves if mapped.file is not file]
         file.release()
     tracer.provision &= used
+
+
+def clear(tracer: Supervisor, thread: Thread) -> None:
+    """Unmap what enclaves that are gone have left of the tracer's own; the thread is not before a system call."""
+    while thread.space.garbage:
+        tracer.call(thread, Syscall.MUNMAP, *thread.space.garbage.pop())
 
 
 def open_files(pid: int) -> set[tuple[int, int]]:

@@ -162,5 +162,11 @@ def withdraw_all(file: EnclaveFile, threads: list[Thread], processor: Processor)
     for thread in threads:
         catch_up(thread, processor)
         if thread.published is not None and thread.published.secs == file.secs:
-            with contextlib.suppress(OSError):
-                thread.space.memory.write(thread.published.entry, bytes(8))
+            forbid(thread)
+
+
+def forbid(thread: Thread) -> None:
+    """Let a thread's next entry be by ENCLU; if it is inside now, it may still leave by itself."""
+    if thread.published is not None:
+        with contextlib.suppress(OSError):
+            thread.space.memory.write(thread.published.entry, bytes(8))

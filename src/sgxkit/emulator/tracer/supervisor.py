@@ -268,6 +268,7 @@ class Supervisor:
     def _forked(self, old: AddressSpace, pid: int) -> AddressSpace:
         space = AddressSpace(pid)
         space.agent, space.low_page = old.agent, old.low_page
+        space.filtered = set(old.filtered)
         for mapped in old.enclaves:
             new = space.mapped(mapped.file)
             new.alias = mapped.alias

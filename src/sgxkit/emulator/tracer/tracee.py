@@ -51,6 +51,8 @@ class AddressSpace(Mapping[int, int]):
         self.low_page: bool | None = None
         self.threads: set[Thread] = set()
         self.probed: set[int] = set()
+        self.filtered: set[tuple[int, int]] = set()
+        self.garbage: list[tuple[int, int]] = []
 
     def find(self, address: int) -> Mapped | None:
         """The enclave whose range `address` is in, if it is mapped here."""

@@ -44,3 +44,4 @@ class TraceeMemory:
 
     def close(self) -> None:
         os.close(self._file)
+        self._file = -1
