@@ -22,7 +22,7 @@ build() { # module, version, package, program, more of go.mod
     printf 'module sgxkit.dev/build\n\ngo 1.24\n' > go.mod
     [ -z "${5:-}" ] || printf '%s\n' "$5" >> go.mod
     go get "$3@$2"
-    go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" -o "$tools/$4" "$3"
+    go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$kubernetes" -o "$tools/$4" "$3"
   )
 }
 
@@ -59,7 +59,7 @@ func main() {
 	<-end
 }
 GO
-(cd "$work/pause" && GOFLAGS= go build -trimpath -ldflags '-s -w' -o "$tools/pause" main.go)
+(cd "$work/pause" && GOFLAGS= go build -ldflags '-s -w' -o "$tools/pause" main.go)
 
 (cd "$work" && apt-get download containerd runc containernetworking-plugins)
 for archive in "$work"/*.deb; do dpkg-deb -x "$archive" "$work/debian"; done
