@@ -173,8 +173,10 @@ def lines(action: Action) -> Iterator[str]:
         case RestartUnit():
             yield quote("systemctl", "try-restart", action.unit)
         case ReloadUdev():
-            yield quote("udevadm", "control", "--reload")
-            yield quote("udevadm", "trigger", "--subsystem-match=misc")
+            yield "if [ -e /run/udev/control ]; then"
+            yield "    " + quote("udevadm", "control", "--reload")
+            yield "    " + quote("udevadm", "trigger", "--subsystem-match=misc")
+            yield "fi"
         case ReloadSystemd():
             yield quote("systemctl", "daemon-reload")
         case WriteEfiVariable():
