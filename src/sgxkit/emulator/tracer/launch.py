@@ -58,7 +58,8 @@ def start_program(program: Sequence[str], environment: Mapping[str, str]) -> tup
         raise RunError(
             msg("programs cannot be traced here: {reason}", reason=error.strerror or error),
             hint=msg(
-                "a container needs the capability SYS_PTRACE; Yama's ptrace_scope must be below 3; what is traced cannot trace"
+                "a container needs the capability SYS_PTRACE; Yama's ptrace_scope must be below 3; "
+                "what is traced cannot trace"
             ),
         ) from error
     finally:
