@@ -184,6 +184,24 @@ def test_interrupted_while_keeping_it_keeps_all_or_nothing(surroundings: Path, m
         assert [path for path in left_in(surroundings) if "labs/" in path] == []
 
 
+def test_two_at_the_same_time_keep_the_same_lab() -> None:
+    command = [sys.executable, "-m", "sgxkit", "up", "--keep", "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=60)[0] for process in both]
+    try:
+        assert [process.returncode for process in both] == [0, 0]
+        first, second = (json.loads(text)["environment"] for text in printed)
+        assert first == second
+    finally:
+        assert run("lab", "stop", "up").returncode == 0
+
+
+def test_options_for_hardware_are_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["up", "--emulated", "--pcs", "http://localhost:1"]) == 3
+    assert main.run(["up", "--lab", "mine", "--trusted-root", "root.pem"]) == 3
+    assert capsys.readouterr().err.count("--pcs, --pccs and --trusted-root go with none of") == 2
+
+
 def test_a_home_that_cannot_be_written_does_not_matter(surroundings: Path) -> None:
     nowhere = surroundings / "file"
     nowhere.write_text("")

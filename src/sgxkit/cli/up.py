@@ -71,6 +71,8 @@ def register(app: typer.Typer) -> None:
         emulated = emulated or keep or lab is not None
         if hardware and emulated:
             raise InputError(msg("--hardware goes with none of --emulated, --lab and --keep"))
+        if emulated and (pcs, pccs, trusted_root) != (None, None, None):
+            raise InputError(msg("--pcs, --pccs and --trusted-root go with none of --emulated, --lab and --keep"))
         run = _Run(policy)
         with _cleaning_up_when_terminated(), ExitStack() as stack:
             if run.choose("hardware" if hardware else "emulated" if emulated else "either"):

@@ -28,6 +28,7 @@ from sgxkit.lab.world import World, world_from_json, world_to_json
 from sgxkit.messages import msg
 
 SEED, WORLD, ROOT = "seed", "world.json", "root.pem"
+_LABS_LOCK = ".labs.lock"
 _LOCK = ".lock"
 _MAX_FILE = 1 << 20
 _LEFTOVER_SECONDS = 600
@@ -215,6 +216,20 @@ def _writing(path: Path) -> Iterator[None]:
         raise InputError(
             msg("{path} cannot be written: {reason}", path=path, reason=error.strerror or error)
         ) from error
+
+
+@contextmanager
+def labs_locked(seconds: float, otherwise: SgxkitError) -> Iterator[None]:
+    """Be the one process that makes a lab and starts its server, or undoes both; raises `otherwise` after `seconds`.
+
+    Raises InputError where there can be no labs.
+    """
+    path = labs_folder().with_name(_LABS_LOCK)
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    with locked(path, seconds, otherwise):
+        yield
 
 
 @contextmanager

@@ -65,6 +65,10 @@ CATALOG: dict[str, str] = {
     "Where to go next": "下一步",
     "AESM and PCS of lab {name} go on running. For other programs:": "lab {name} 的 AESM 和 PCS 继续运行。供其他程序使用：",
     "--hardware goes with none of --emulated, --lab and --keep": "--hardware 不能与 --emulated、--lab、--keep 同用",
+    "--pcs, --pccs and --trusted-root go with none of --emulated, --lab and --keep": (
+        "--pcs、--pccs、--trusted-root 不能与 --emulated、--lab、--keep 同用"
+    ),
+    "another process has been keeping a lab for too long": "另一进程占用 lab 的启动过程太久",
     "SGX works on this computer: all of it took {seconds:.1f} s.": "本机的 SGX 可用：全程用时 {seconds:.1f} 秒。",
     "SGX works on an emulated platform here: all of it took {seconds:.1f} s.": "SGX 可在本机的模拟平台上使用：全程用时 {seconds:.1f} 秒。",
     "an enclave of your own": "您自己的 enclave",

@@ -21,7 +21,7 @@ from sgxkit.errors import InputError
 from sgxkit.lab.daemon import Announcement, find_server, only_server, start_server, stop_server
 from sgxkit.lab.platform import platform_of
 from sgxkit.lab.serve import Serving, serving
-from sgxkit.lab.store import create_lab, lab_folder, lab_names, load_lab, remove_lab, write_private
+from sgxkit.lab.store import create_lab, lab_folder, lab_names, labs_locked, load_lab, remove_lab, write_private
 from sgxkit.lab.world import new_world
 from sgxkit.messages import Message, msg
 
@@ -29,6 +29,8 @@ DEFAULT_LAB = "up"
 """The lab that is made where none is named."""
 
 QCNL_CONFIGURATION = "sgx_default_qcnl.conf"
+
+_KEEPING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,11 @@ def named_lab(name: str) -> Iterator[Surroundings]:
 def kept_lab(name: str) -> Iterator[Surroundings]:
     """The user's lab of that name, made where there is none, served in the background from now on.
 
-    A block that is interrupted, or raises, takes back what was made and started for it.
+    A block that is interrupted, or raises, takes back what was made and started for it. Therefore a second process
+    that keeps a lab waits for the end of the first one's block.
     """
-    with ExitStack() as undone_if_interrupted:
+    busy = InputError(msg("another process has been keeping a lab for too long"), hint=msg("try again"))
+    with labs_locked(_KEEPING_SECONDS, busy), ExitStack() as undone_if_interrupted:
         if name not in lab_names():
             create_lab(new_world(name, datetime.now(UTC)))
             undone_if_interrupted.callback(remove_lab, name)
