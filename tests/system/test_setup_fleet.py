@@ -113,6 +113,7 @@ def test_a_password_of_sudo_is_used_and_a_wrong_one_is_named(fleet: Callable[[in
     assert holds(node)
 
 
+@pytest.mark.exhaustive
 def test_a_host_behind_another_is_reached_through_it(fleet: Callable[[int], list[Node]]) -> None:
     bastion, behind = fleet(2)
     machine = behind.machine("behind", jump=f"root@localhost:{bastion.port}")
