@@ -162,6 +162,20 @@ def test_folders_that_the_host_has_not_can_be_listed(environment: dict[str, str]
     )
 
 
+_LISTINGS = """
+import os
+print(os.listdir("/dev/sgx"))
+first = os.open("/dev", os.O_RDONLY)
+print("null" in os.listdir(first))
+print(os.stat("sgx/enclave", dir_fd=first).st_rdev == os.stat("/dev/sgx_enclave").st_rdev)
+"""
+
+
+def test_the_folder_above_is_itself_after_the_one_that_the_host_has_not(environment: dict[str, str]) -> None:
+    done = sgxkit_run(environment, sys.executable, "-c", _LISTINGS)
+    assert (done.stdout.splitlines()[1:], done.stderr) == (["True", "True"], "")
+
+
 def test_virtual_files_cannot_be_written(environment: dict[str, str]) -> None:
     done = sgxkit_run(environment, "sh", "-c", "echo x > /etc/sgx_default_qcnl.conf")
     assert done.returncode != 0

@@ -106,7 +106,7 @@ def path_call(tracer: Supervisor, thread: Thread, registers: Registers, number: 
             return False
     if number in (Syscall.OPEN, Syscall.OPENAT, Syscall.OPENAT2):
         if stat.S_ISDIR(file.mode):
-            return open_folder(tracer, thread, registers, path, has_directory=has_directory)
+            return open_folder(tracer, thread, registers, number, path)
         if not stat.S_ISCHR(file.mode):
             return False
         return open_file(tracer, thread, registers, found, open_flags(memory, number, third))
@@ -147,24 +147,34 @@ def look_at(
     return 0
 
 
-def open_folder(tracer: Supervisor, thread: Thread, registers: Registers, path: str, *, has_directory: bool) -> bool:
-    """Open the folder above in the place of one that the host has not; its entries are replaced, too."""
+def open_folder(tracer: Supervisor, thread: Thread, registers: Registers, number: Syscall, path: str) -> bool:
+    """Open the folder above in the place of one that the host has not; its entries are replaced, too.
+
+    O_APPEND, which says nothing of a folder, tells it from the folder above, opened for itself.
+    """
     memory = thread.space.memory
-    at = (registers.rsp - 512) & -16
+    before = (registers.rdi, registers.rsi, registers.rdx)
     above = os.fsencode(path.rpartition("/")[0]) + b"\0"
-    saved, before = memory.read(at, len(above)), (registers.rdi, registers.rsi)
+    at = (registers.rsp - 512) & -16
+    replaced = [(at, memory.read(at, len(above)))]
     memory.write(at, above)
-    if has_directory:
-        registers.rsi = at
+    if number is Syscall.OPEN:
+        registers.rdi, registers.rsi = at, registers.rsi | os.O_APPEND
+    elif number is Syscall.OPENAT:
+        registers.rsi, registers.rdx = at, registers.rdx | os.O_APPEND
     else:
-        registers.rdi = at
+        registers.rsi = at
+        replaced.append((registers.rdx, memory.read(registers.rdx, 8)))
+        flags = open_flags(memory, number, registers.rdx) | os.O_APPEND
+        memory.write(registers.rdx, struct.pack("<Q", flags))
     ptrace.set_registers(thread.tid, registers)
 
     def behind(thread: Thread) -> None:
         ptrace.get_registers(thread.tid, tracer.registers)
-        tracer.registers.rdi, tracer.registers.rsi = before
+        tracer.registers.rdi, tracer.registers.rsi, tracer.registers.rdx = before
         ptrace.set_registers(thread.tid, tracer.registers)
-        memory.write(at, saved)
+        for address, text in replaced:
+            memory.write(address, text)
         tracer.folders[thread.pid, tracer.registers.rax] = path
 
     thread.at_exit = behind
@@ -179,7 +189,18 @@ def folder_of(tracer: Supervisor, thread: Thread, descriptor: int) -> str | None
     except OSError:
         return None
     shown = tracer.folders.get((thread.pid, descriptor))
-    return shown if shown is not None and shown.rpartition("/")[0] == real else real
+    if shown is None or shown.rpartition("/")[0] != real or not _appends(thread, descriptor):
+        return real
+    return shown
+
+
+def _appends(thread: Thread, descriptor: int) -> bool:
+    """Whether a descriptor was opened with O_APPEND (proc_pid_fdinfo(5))."""
+    with contextlib.suppress(OSError), open(f"/proc/{thread.tid}/fdinfo/{descriptor}", "rb") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(b"flags:"):
+                return bool(int(line.split()[1], 8) & os.O_APPEND)
+    return False
 
 
 def open_file(
