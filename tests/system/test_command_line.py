@@ -150,7 +150,7 @@ def test_closed_streams(tmp_path: Path) -> None:
 
 def test_completion_where_there_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = shell("sgxkit --install-completion bash", tmp_path, HOME=str(tmp_path / "file"))
+    done = shell("sgxkit --install-completion bash; exit $?", tmp_path, HOME=str(tmp_path / "file"))
     assert done.returncode == 3
     assert "cannot be written" in done.stderr
 
