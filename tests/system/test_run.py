@@ -135,6 +135,13 @@ def test_what_cannot_be_run(environment: dict[str, str], tmp_path: Path) -> None
     assert "Traceback" not in missing.stderr + denied.stderr
 
 
+def test_the_device_has_another_name_if_that_can_be_a_path(environment: dict[str, str]) -> None:
+    done = sgxkit_run(environment, "readlink", "/dev/isgx", options=("--device", "/dev/isgx"))
+    assert (done.returncode, done.stdout) == (0, "/dev/sgx_enclave\n")
+    relative = sgxkit_run(environment, "true", options=("--device", "isgx"))
+    assert (relative.returncode, relative.stderr) == (3, "error: isgx is not absolute\n")
+
+
 def test_the_machine_looks_like_one_with_sgx(environment: dict[str, str]) -> None:
     script = "ls /dev | grep sgx; readlink /dev/sgx/enclave; grep -c 'flags.* sgx sgx_lc' /proc/cpuinfo; "
     script += (

@@ -84,6 +84,9 @@ def run(
     if trace:
         observer = Both(observer, Trace(_write_line))
     size = None if epc_limit is None else _size(epc_limit)
+    for path in device or ():
+        if not path.startswith("/"):
+            raise InputError(msg("{path} is not absolute", path=path))
     with machine(lab, epc_size=size, device_names=tuple(device or ()), injected=_injected(inject or [])) as found:
         supervisor = Supervisor(found, observer, fast=counts is None and not trace)
         ending = supervisor.run(program, os.environ)

@@ -9,6 +9,7 @@ CATALOG: dict[str, str] = {
     "the XSAVE area of the SSA frame is not what XFRM allows": "SSA 帧的 XSAVE 区域不符合 XFRM",
     "programs run on x86-64 Linux only": "只能在 x86-64 Linux 上运行程序",
     "an EPC has at least {size} bytes": "EPC 至少 {size} 字节",
+    "{path} is not absolute": "{path} 不是绝对路径",
     "{text} cannot be injected": "无法注入 {text}",
     "AEX: interrupt": "AEX：中断",
     "AEX: exception {vector}": "AEX：异常 {vector}",
