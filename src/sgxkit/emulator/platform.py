@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 from sgxkit.emulator.encls_debug import WORD_SIZE, edbgrd
 from sgxkit.emulator.engine import Engine
 from sgxkit.emulator.epc import Epc
+from sgxkit.emulator.events import Observer
 from sgxkit.emulator.faults import GeneralProtectionFault, PageFault
 from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.loading import LoadedEnclave, load
@@ -126,6 +128,7 @@ class EmulatedPlatform:
     name          what it is called: its lab, or its kind of processor.
     memory        what all its enclaves share with their caller.
     instructions, seconds   limits of one entry.
+    observers     are told of entries, leaf functions and exits of the enclaves that are loaded from now on.
     """
 
     processor: Processor
@@ -133,6 +136,7 @@ class EmulatedPlatform:
     memory: SparseMemory = field(default_factory=SparseMemory)
     instructions: int | None = None
     seconds: float = 60.0
+    observers: Sequence[Observer] = ()
     next_base: int = _ELRANGES
 
     @classmethod
@@ -160,4 +164,4 @@ class EmulatedPlatform:
             base = -(-self.next_base // image.size) * image.size
             loaded = load(self.processor, image, sigstruct, debug=debug, base=base)
             self.next_base = base + image.size
-        return EmulatedEnclave(Engine(loaded, self.memory, self.instructions, self.seconds), loaded)
+        return EmulatedEnclave(Engine(loaded, self.memory, self.instructions, self.seconds, self.observers), loaded)

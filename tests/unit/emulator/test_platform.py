@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sgxkit.emulator.epc import FREE
+from sgxkit.emulator.events import Entered, Interrupted, Left
 from sgxkit.emulator.fuses import Fuses
 from sgxkit.emulator.platform import EPC_BASE, EmulatedPlatform
 from sgxkit.emulator.profile import SKYLAKE_CLIENT
+from sgxkit.emulator.stay import InstructionLimitError
 from sgxkit.enclave.image import EnclaveImage, PageRun
 from sgxkit.enclave.measure import mrenclave
 from sgxkit.enclave.platform import Enclave, Platform, Registers
@@ -84,3 +86,15 @@ def test_without_flexible_launch_control_a_signer_of_ones_own_is_refused(sigstru
     with pytest.raises(SgxError) as refused:
         platform.load(IMAGE, sigstruct, debug=False)
     assert refused.value.status is Status.SGX_INVALID_EINITTOKEN
+
+
+def test_a_machine_has_observers_and_a_budget(sigstruct: Sigstruct) -> None:
+    told: list[object] = []
+    platform = EmulatedPlatform.of(Fuses.from_seed(b"platform"))
+    platform.observers, platform.instructions = (told.append,), 3
+    with platform.load(IMAGE, sigstruct, debug=False) as enclave:
+        buffer = enclave.memory.allocate(16)
+        with pytest.raises(InstructionLimitError):
+            enclave.enter(enclave.tcs[0], Registers(rsi=buffer, rdi=buffer))
+        enclave.resume(enclave.tcs[0], Registers())
+    assert [type(event) for event in told] == [Entered, Interrupted, Entered, Left]
