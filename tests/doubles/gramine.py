@@ -88,6 +88,16 @@ def make_application(folder: Path) -> None:
     (folder / "app/lib-link").symlink_to("lib")
 
 
+def gramine_installation(folder: Path) -> Path:
+    """What rendering and signing need of an installation: a LibOS and a runtime to hash, and a PAL to measure."""
+    (folder / "sgx").mkdir(parents=True)
+    (folder / "runtime/glibc").mkdir(parents=True)
+    (folder / "libsysdb.so").write_bytes(b"libos")
+    (folder / "sgx/libpal.so").write_bytes(pal())
+    (folder / "runtime/glibc/libc.so.6").write_bytes(b"libc")
+    return folder
+
+
 def pal() -> bytes:
     """A shared object with a segment to read, one to run, a hole, and one to write that begins and ends in a page."""
     header_size, segment_count = 64, 4

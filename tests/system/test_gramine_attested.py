@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from doubles.gramine import pal
+from doubles.gramine import gramine_installation
 from doubles.ratls import WRONG, get, https, identity, judge, secrets_server, wrong_peer
 from sgxkit.dcap import Policy
 from sgxkit.emulator.keys import SecsIdentity
@@ -54,16 +54,6 @@ def sgxkit(*arguments: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-def gramine_double(folder: Path) -> Path:
-    """What rendering and signing need of an installation: a LibOS and a runtime to hash, and a PAL to measure."""
-    (folder / "sgx").mkdir(parents=True)
-    (folder / "runtime/glibc").mkdir(parents=True)
-    (folder / "libsysdb.so").write_bytes(b"libos")
-    (folder / "sgx/libpal.so").write_bytes(pal())
-    (folder / "runtime/glibc/libc.so.6").write_bytes(b"libc")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of `gramine new --template python`, rendered and signed by the commands."""
@@ -72,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("attested")
     write_private_key(base / "key.pem", generate_key())
     found = find_installation()
-    gramine = gramine_double(base / "gramine") if found is None or not found.libpal.is_file() else found.folder
+    gramine = gramine_installation(base / "gramine") if found is None or not found.libpal.is_file() else found.folder
     sgxkit("gramine", "new", APP, "--template", "python", folder=base)
     folder = base / APP
     sgxkit("gramine", "render", f"{APP}.manifest.template", "--gramine", gramine, folder=folder)

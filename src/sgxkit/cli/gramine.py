@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgxkit.cli import gramine_build, gramine_new, gramine_run, output
+from sgxkit.cli import gramine_build, gramine_containerize, gramine_new, gramine_run, output
 from sgxkit.cli.gramine_build import GramineOption, LibpalOption, find_libpal
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import counter, progress
@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
     command(gramine_app, "sign")(sign)
     gramine_build.register(gramine_app)
     gramine_new.register(gramine_app)
+    gramine_containerize.register(gramine_app)
     gramine_run.register(gramine_app)
 
 

@@ -38,26 +38,26 @@ def manifest_of(command: Sequence[str], seen: Observed, folder: str) -> str:
     mounts = _mounts(trusted, seen.folders, folder)
     kept = sorted(path for path in seen.written if not _is_in(path, (*_INSIDE, *_PASSING)))
     lines = [
-        f"# {_text(' '.join(command))} in Gramine 1.9, as it was seen to run. Text here is measured.",
+        f"# {toml_text(' '.join(command))} in Gramine 1.9, as it was seen to run. Text here is measured.",
         "# What it did not do then, it cannot do in the enclave: DECIDE what is missing.",
         "",
-        f"libos.entrypoint = {_text(program)}",
-        f"loader.argv = [{', '.join(map(_text, command))}]",
+        f"libos.entrypoint = {toml_text(program)}",
+        f"loader.argv = [{', '.join(map(toml_text, command))}]",
         "# DECIDE: the environment; the host's is not passed on.",
-        f"loader.env.LD_LIBRARY_PATH = {_text(':'.join(['/lib', *_library_folders(trusted)]))}",
+        f"loader.env.LD_LIBRARY_PATH = {toml_text(':'.join(['/lib', *_library_folders(trusted)]))}",
         'loader.env.HOME = "/tmp"',
         "",
         'fs.root.type = "tmpfs"',
-        *([f"fs.start_dir = {_text(folder)}"] if any(_is_in(path, (folder,)) for path in mounts) else []),
+        *([f"fs.start_dir = {toml_text(folder)}"] if any(_is_in(path, (folder,)) for path in mounts) else []),
         "fs.mounts = [",
         '  { path = "/lib", uri = "file:{{ gramine.runtimedir() }}" },',
-        *(f"  {{ path = {_text(path)}, uri = {_text(f'file:{path}')} }}," for path in mounts),
+        *(f"  {{ path = {toml_text(path)}, uri = {toml_text(f'file:{path}')} }}," for path in mounts),
         '  { type = "tmpfs", path = "/tmp" },',
         *_kept(kept),
         "]",
         "",
         f"# Seen: {_mebibytes(seen.peak_bytes)} MiB in one process. DECIDE: a power of two, with room to spare.",
-        f"sgx.enclave_size = {_text(_size(seen.peak_bytes))}",
+        f"sgx.enclave_size = {toml_text(_size(seen.peak_bytes))}",
         f"# Seen: {seen.threads} at a time; {_GRAMINE_THREADS} more for Gramine. DECIDE: the most it may have.",
         f"sgx.max_threads = {seen.threads + _GRAMINE_THREADS}",
         "",
@@ -71,7 +71,7 @@ def manifest_of(command: Sequence[str], seen: Observed, folder: str) -> str:
         f"# Seen: {len(trusted)} files that were read or run.",
         "sgx.trusted_files = [",
         '  "file:{{ gramine.runtimedir() }}/",',
-        *(f"  {_text(f'file:{path}')}," for path in trusted),
+        *(f"  {toml_text(f'file:{path}')}," for path in trusted),
         "]",
     ]
     return "\n".join(lines) + "\n"
@@ -141,7 +141,7 @@ def _library_folders(trusted: Iterable[str]) -> list[str]:
 def _kept(paths: Sequence[str]) -> list[str]:
     lines = []
     for path in paths:
-        mount = f'{{ type = "encrypted", path = {_text(path)}, uri = {_text(f"file:{path}")}, '
+        mount = f'{{ type = "encrypted", path = {toml_text(path)}, uri = {toml_text(f"file:{path}")}, '
         lines.append(
             "  # Written. DECIDE: encrypted for this enclave alone (not under gramine-direct), a tmpfs, or allowed."
         )
@@ -195,7 +195,7 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _text(value: str) -> str:
+def toml_text(value: str) -> str:
     """Write a TOML string that Jinja leaves alone."""
     escaped = "".join(
         f"\\{char}" if char in '"\\' else char if char.isprintable() else f"\\U{ord(char):08x}" for char in value

@@ -115,7 +115,7 @@ def project_files(name: str, kind: str) -> dict[str, str]:
     }
     settings = Kind(**values)
     words = _words(name, settings)
-    return {f"{name}.{_MANIFEST}" if file == _MANIFEST else file: _fill(text, words) for file, text in texts.items()}
+    return {f"{name}.{_MANIFEST}" if file == _MANIFEST else file: fill(text, words) for file, text in texts.items()}
 
 
 def _words(name: str, kind: Kind) -> Mapping[str, str]:
@@ -133,7 +133,7 @@ def _words(name: str, kind: Kind) -> Mapping[str, str]:
     }
 
 
-def _fill(text: str, words: Mapping[str, str]) -> str:
+def fill(text: str, words: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda found: words.get(found["name"], found[0]), text)
 
 
