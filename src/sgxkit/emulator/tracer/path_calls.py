@@ -175,7 +175,9 @@ def open_folder(tracer: Supervisor, thread: Thread, registers: Registers, number
         ptrace.set_registers(thread.tid, tracer.registers)
         for address, text in replaced:
             memory.write(address, text)
-        tracer.folders[thread.pid, tracer.registers.rax] = path
+        with contextlib.suppress(OSError):  # it could not be opened
+            tracer.folders[os.readlink(f"/proc/{thread.tid}/fd/{tracer.registers.rax}")] = path  # noqa: PTH115
+            tracer.listed.pop((thread.pid, tracer.registers.rax), None)
 
     thread.at_exit = behind
     ptrace.resume(thread.tid, ptrace.PTRACE_SYSCALL)
@@ -188,10 +190,8 @@ def folder_of(tracer: Supervisor, thread: Thread, descriptor: int) -> str | None
         real = os.readlink(f"/proc/{thread.tid}/fd/{descriptor}")  # noqa: PTH115 - text of another process
     except OSError:
         return None
-    shown = tracer.folders.get((thread.pid, descriptor))
-    if shown is None or shown.rpartition("/")[0] != real or not _appends(thread, descriptor):
-        return real
-    return shown
+    shown = tracer.folders.get(real)
+    return real if shown is None or not _appends(thread, descriptor) else shown
 
 
 def _appends(thread: Thread, descriptor: int) -> bool:
@@ -265,7 +265,7 @@ def list_folder(tracer: Supervisor, thread: Thread, registers: Registers) -> boo
     more = b"" if folder is None else tracer.files.entries(folder)
     if not more:
         return False
-    alone = (thread.pid, registers.rdi) in tracer.folders and folder == tracer.folders[thread.pid, registers.rdi]
+    alone = folder in tracer.folders.values()
     buffer, size = registers.rsi, registers.rdx & 0xFFFF_FFFF
 
     def behind(thread: Thread) -> None:

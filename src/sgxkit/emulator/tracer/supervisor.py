@@ -91,7 +91,7 @@ class Supervisor:
     provision: set[tuple[int, int]] = field(default_factory=set)
     unborn: dict[int, int] = field(default_factory=dict)
     actions: dict[int, dict[int, bytes]] = field(default_factory=dict)
-    folders: dict[tuple[int, int], str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
     listed: dict[tuple[int, int], int] = field(default_factory=dict)
     first: int = 0
     ending: Ending | None = None
