@@ -94,14 +94,19 @@ def in_template(findings: list[Finding], template: str, rendered: str) -> list[F
     A line is the one with the same text, or the one that has the key, if there is one only; else it is left out.
     """
     lines, sources = rendered.splitlines(), [line.strip() for line in template.splitlines()]
+    numbers: dict[str, list[int]] = {}
+    for number, line in enumerate(sources, 1):
+        numbers.setdefault(line, []).append(number)
 
     def place(finding: Finding) -> int | None:
         if finding.line is None:
             return None
-        same = [number for number, line in enumerate(sources, 1) if line == lines[finding.line - 1].strip()]
+        same = numbers.get(lines[finding.line - 1].strip(), [])
+        if len(same) == 1:  # else every line is looked at: too slow for thousands of findings
+            return same[0]
         key = next((part for part in reversed(finding.path) if isinstance(part, str)), None)
         named = [number for number, line in enumerate(sources, 1) if key is not None and key in line]
-        return next((found[0] for found in (same, named) if len(found) == 1), None)
+        return named[0] if len(named) == 1 else None
 
     return [replace(finding, line=place(finding)) for finding in findings]
 
