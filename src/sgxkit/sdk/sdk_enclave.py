@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from sgxkit.enclave.elf import Elf, parse_elf
 from sgxkit.enclave.platform import Enclave, ExitRegisters, OutsideMemory, Platform, Registers
@@ -86,6 +86,19 @@ class EcallProxy:
         return f"<ECALL {self._number}: {self.__doc__}>"
 
 
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """An ECALL or OCALL begins (`status` is None) or has ended with this sgx_status_t.
+
+    One that ends by an exception of Python's or a crash has no second event.
+    """
+
+    kind: Literal["ECALL", "OCALL"]
+    name: str
+    tcs: int
+    status: int | None
+
+
 class SdkEnclave:
     """An initialised enclave of Intel's SDK. ECALLs are its attributes: ``enclave.ecall_name(arguments)``.
 
@@ -103,6 +116,7 @@ class SdkEnclave:
         types: Mapping[str, KnownType] | None = None,
         cpuid: Cpuid = answers.cpuid,
         stack_size: int = DEFAULT_STACK_SIZE,
+        watch: Callable[[CallEvent], None] | None = None,
     ) -> None:
         """Initialise a loaded enclave.
 
@@ -111,6 +125,7 @@ class SdkEnclave:
         types       what types of C headers are.
         cpuid       the processor that the enclave is told of.
         stack_size  bytes of the stack outside, which buffers of OCALLs lie on.
+        watch       is told when each ECALL and OCALL begins and ends, on the thread that makes it.
 
         Raises SdkError where the enclave refuses, InputError where `interface` is not the enclave's.
         """
@@ -126,6 +141,7 @@ class SdkEnclave:
         self._own = own_ocalls(self._pool, cpuid, self._run_new_thread)
         self._ecalls = {ecall.name: EcallProxy(self, n, ecall) for n, ecall in enumerate(interface.ecalls)}
         self._calls: dict[int, list[_Call]] = {}
+        self._watch = watch
         self._errno = threading.local()
         self._crash: Crash | None = None
         self._destroyed = False
@@ -268,6 +284,7 @@ class SdkEnclave:
                 raise EnclaveCrashed(name, self._crash)
             raise SdkError(name, SdkStatus.SGX_ERROR_OUT_OF_TCS)
         call = _Call(thread, name)
+        self._tell("ECALL", name, thread.tcs, None)
         try:
             status = self._enter(call, command, address)
         except BaseException:
@@ -276,9 +293,14 @@ class SdkEnclave:
             raise
         finally:
             thread.pointers.pop()
+        self._tell("ECALL", name, thread.tcs, status)
         if call.failure is not None:
             raise call.failure
         return status
+
+    def _tell(self, kind: Literal["ECALL", "OCALL"], name: str, tcs: int, status: int | None) -> None:
+        if self._watch is not None:
+            self._watch(CallEvent(kind, name, tcs, status))
 
     def _enter(self, call: _Call, command: int, address: int) -> int:
         thread = call.thread
@@ -295,8 +317,12 @@ class SdkEnclave:
             number = _signed(left.registers.rdi)
             if number == OCMD_ERET:
                 return left.registers.rsi & _STATUS_MASK
-            status = self._serve(call, number, left)
             outside = left.registers
+            known = 0 <= number < len(self.interface.ocalls)
+            name = self.interface.ocalls[number].name if known else hex(number)
+            self._tell("OCALL", name, thread.tcs, None)
+            status = self._serve(call, number, left)
+            self._tell("OCALL", name, thread.tcs, status)
             left = self.enclave.enter(thread.tcs, _registers(ECMD_ORET, status, outside.rsp, outside.rbp))
 
     def _handle(self, call: _Call, left: ExitRegisters) -> int | None:

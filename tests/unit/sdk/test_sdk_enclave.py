@@ -20,7 +20,7 @@ from sgxkit.enclave.sdk_elf import read_sdk_elf
 from sgxkit.errors import InputError, SgxkitError
 from sgxkit.sdk.edl.interface import parse_interface
 from sgxkit.sdk.ocall import receive
-from sgxkit.sdk.sdk_enclave import SdkEnclave
+from sgxkit.sdk.sdk_enclave import CallEvent, SdkEnclave
 from sgxkit.sdk.status import EnclaveCrashed, SdkError, SdkStatus
 
 
@@ -204,6 +204,18 @@ def test_ecalls_while_an_ocall_is_served(enclave: SdkEnclave) -> None:
 
     assert enclave.recurse(5) == 76
     assert enclave.recurse(0) == 71
+
+
+def test_who_watches_is_told_of_each_call(image: Path) -> None:
+    seen: list[CallEvent] = []
+    handlers = {"say": len}
+    with SdkEnclave.load(platform(), image, EDL, watch=seen.append, ocalls=handlers) as enclave:
+        first = len(seen)
+        enclave.greet("you")
+        tcs = seen[first].tcs
+        say = [CallEvent("OCALL", "say", tcs, None), CallEvent("OCALL", "say", tcs, SdkStatus.SGX_SUCCESS)]
+        greet = [CallEvent("ECALL", "greet", tcs, status) for status in (None, SdkStatus.SGX_SUCCESS)]
+        assert seen[first:] == [greet[0], *say, *say, greet[1]]
 
 
 def test_allow_lists_and_private_ecalls(enclave: SdkEnclave) -> None:
