@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 import sys
@@ -199,6 +198,8 @@ def serve(
 
     Exit code: 0 stopped, 1 there is no quote to be had, 3 bad option, an address that cannot be had.
     """
+    import asyncio
+
     from sgxkit.verifier.attested_server import parse_server_address, serve_attested
 
     async def run() -> None:
