@@ -266,7 +266,7 @@ def test_units_run_where_systemd_does(tree: Path, url: str, repository: SignedRe
             entered = ["nsenter", f"--target={init}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd=/"]
             return subprocess.run([*entered, *arguments], check=False, capture_output=True, text=True, timeout=180)
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while inside("systemctl", "is-system-running", "--quiet").returncode not in (0, 1):
             assert time.monotonic() < deadline
             time.sleep(0.3)
@@ -278,6 +278,10 @@ def test_units_run_where_systemd_does(tree: Path, url: str, repository: SignedRe
         assert "aesm.enable" in applied.stdout, applied.stderr
         assert inside("systemctl", "is-active", "aesmd").stdout.strip() == "active", applied.stdout
         socket = Path(f"/proc/{init}/root/run/aesmd/aesm.socket")
+        # A simple service is active as soon as it was started, before it listens.
+        while not socket.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert read_info(AesmClient(UnixAddress(socket))).keys
         undone = inside(sys.executable, "-c", f"{head}WHAT = 'undo'\n{INSIDE}")
         assert "stayed=()" in undone.stdout, undone.stdout + undone.stderr
