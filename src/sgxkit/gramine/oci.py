@@ -15,6 +15,7 @@ import posixpath
 import re
 import stat
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,15 +118,18 @@ def open_image(path: Path, name: str | None = None) -> Iterator[Image]:
         store.close()
 
 
-class _Store:
+class _Store(ABC):
     """Named files of an image."""
 
+    @abstractmethod
     def has(self, name: str) -> bool:
-        raise NotImplementedError
+        """Whether there is such a file."""
 
+    @abstractmethod
     def open(self, name: str) -> IO[bytes]:
-        raise NotImplementedError
+        """Open a file; raises FormatError where it is none, InputError where it cannot be read."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of what is open."""
 
@@ -140,13 +144,19 @@ class _Store:
 
 class _Folder(_Store):
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.resolve()
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
     def has(self, name: str) -> bool:
         return (self._path / name).is_file()
 
     def open(self, name: str) -> IO[bytes]:
         path = self._path / name
+        # The names are the image's own; none may lead to another file of this host.
+        if not path.resolve().is_relative_to(self._path):
+            raise FormatError(name, msg("leads out of the image"))
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import tomllib
 from collections.abc import Callable
@@ -214,6 +215,23 @@ def test_what_is_not_what_its_digest_says_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="SHA-256"):
             made(image, tmp_path / "web")
         blob.write_bytes(content)
+
+
+@pytest.mark.parametrize("escape", ["absolute", "upwards", "by a link"])
+def test_no_name_of_an_image_leads_to_a_file_of_the_host(tmp_path: Path, escape: str) -> None:
+    with tarfile.open(docker_save(tmp_path / "docker.tar")) as archive:
+        archive.extractall(tmp_path / "image", filter="data")
+    manifest = tmp_path / "image/manifest.json"
+    (document,) = json.loads(manifest.read_text())
+    name = Path(document["Config"]).name
+    (tmp_path / "image" / document["Config"]).rename(tmp_path / name)
+    document["Config"] = {"absolute": str(tmp_path / name), "upwards": f"../{name}", "by a link": f"link/{name}"}[
+        escape
+    ]
+    (tmp_path / "image/link").symlink_to(tmp_path)
+    manifest.write_text(json.dumps([document]))
+    with pytest.raises(FormatError, match="leads out of the image"):
+        made(tmp_path / "image", tmp_path / "web")
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,11 @@ def at(folder: str) -> str:
 THREAD = "clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SETTLS, stack=0x1} => {parent_tid=[0]}, 88)"
 TRACE = [
     f"10 execve({hexed('/usr/bin/app')}, [{hexed('app')}], 0x7ffd /* 10 vars */) = 0",
-    f"10 openat({at('/data/job')}, {hexed('/etc/missing')}, O_RDONLY) = -1 ENOENT (No such file or directory)",
-    f"10 openat({at('/data/job')}, {hexed('data/../input')}, O_RDONLY|O_CLOEXEC) = 3<{hexed('/data/job/input')[1:-1]}>",
-    f"10 openat({at('/data/job')}, {hexed('/usr/lib/python3')}, O_RDONLY|O_DIRECTORY) = 3",
+    f"10 openat({at('/srv/job')}, {hexed('/etc/missing')}, O_RDONLY) = -1 ENOENT (No such file or directory)",
+    f"10 openat({at('/srv/job')}, {hexed('data/../input')}, O_RDONLY|O_CLOEXEC) = 3<{hexed('/srv/job/input')[1:-1]}>",
+    f"10 openat({at('/srv/job')}, {hexed('/usr/lib/python3')}, O_RDONLY|O_DIRECTORY) = 3",
     f"10 {THREAD} = 11",
-    f"11 openat({at('/data/job')}, {hexed('output')}, O_WRONLY|O_CREAT|O_TRUNC, 0666 <unfinished ...>",
+    f"11 openat({at('/srv/job')}, {hexed('output')}, O_WRONLY|O_CREAT|O_TRUNC, 0666 <unfinished ...>",
     f"10 {THREAD} = 12",
     "11 <... openat resumed>) = 4",
     "12 +++ exited with 0 +++",
@@ -52,10 +52,10 @@ TRACE = [
 
 
 def test_a_trace_is_read() -> None:
-    seen = read_trace([line + "\n" for line in TRACE], "/data/job")
+    seen = read_trace([line + "\n" for line in TRACE], "/srv/job")
     assert seen.programs == ["/usr/bin/app", "/bin/child"]
-    assert seen.read == {"/data/job/input", "/data/job/sub/relative", "/data/job/child-file"}
-    assert seen.written == {"/data/job/output"}
+    assert seen.read == {"/srv/job/input", "/srv/job/sub/relative", "/srv/job/child-file"}
+    assert seen.written == {"/srv/job/output"}
     assert seen.folders == {"/usr/lib/python3"}
     assert (seen.threads, seen.processes) == (3, 2)
     assert seen.connects == {"192.0.2.1:443"}

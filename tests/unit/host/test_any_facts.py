@@ -21,7 +21,7 @@ from unit.host.test_facts import instances
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schema/doctor.schema.json").read_text(encoding="utf-8"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(instances(Facts), st.sampled_from(list(PROFILES.values())))
 def test_any_facts_are_judged(facts: Facts, profile: Profile) -> None:
     diagnosis = diagnose(facts, profile)
