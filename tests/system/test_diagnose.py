@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import stat
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -232,28 +234,32 @@ def test_ctrl_c_leaves_no_half_a_bundle(environment: dict[str, str], tmp_path: P
     assert not list(tmp_path.glob("*x.tar*"))
 
 
-def test_progress_is_shown_on_a_terminal_and_taken_away(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_bytes(b"nothing of interest stands here\n" * 2_000_000)
+def test_progress_is_shown_on_a_terminal_and_taken_away(environment: dict[str, str]) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sgxkit", "diagnose", str(tmp_path / "a.log")],
+        [sys.executable, "-m", "sgxkit", "diagnose", "-"],
         env={**environment, "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=follower,
     )
     os.close(follower)
     seen = b""
-    try:
+    assert process.stdin is not None
+    deadline = time.monotonic() + 60
+    while b"Reading logs" not in seen and time.monotonic() < deadline:  # as long as the log goes on
+        process.stdin.write(b"nothing of interest stands here\n" * 20_000)
+        process.stdin.flush()
+        if select.select([leader], [], [], 0.05)[0]:
+            seen += os.read(leader, 4096)
+    output, _ = process.communicate(timeout=60)
+    with suppress(OSError):  # the terminal's other end is closed: Linux says EIO
         while data := os.read(leader, 4096):
             seen += data
-    except OSError:
-        pass  # the terminal's other end is closed: Linux says EIO
-    output, _ = process.communicate(timeout=60)
     os.close(leader)
     assert process.returncode == 1
     assert b"Reading logs" in seen
-    assert b"2000000 lines, 0 recognised" in output
+    assert b"lines, 0 recognised" in output
 
 
 def test_a_bundle_is_made_and_read(environment: dict[str, str], tmp_path: Path) -> None:
