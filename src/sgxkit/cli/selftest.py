@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sgxkit.cli import output
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import progress
+from sgxkit.cli.termination import cleaning_up_when_terminated
 from sgxkit.errors import InputError
 from sgxkit.messages import msg
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_NOT_INSTALLED = 2
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +58,7 @@ def register(app: typer.Typer) -> None:
             choice = choose("hardware" if hardware else "emulated" if emulated else "either")
         begin = time.perf_counter()
         results: list[PartResult] = []
-        with _cleaning_up_when_terminated(), _session(samples or [], on_hardware=choice.hardware) as session:
+        with cleaning_up_when_terminated(), _session(samples or [], on_hardware=choice.hardware) as session:
             lab = session.machine.lab
             if not settings().json:
                 _print(output.say(platform_sentence(lab)))
@@ -101,20 +98,6 @@ def _session(samples: list[Path], *, on_hardware: bool) -> AbstractContextManage
         bundle=None, pcs=None, pccs=None, root_crl=None, ca_file=None, insecure=False, offline=False
     )
     return session.on_hardware(installed, source)
-
-
-@contextmanager
-def _cleaning_up_when_terminated() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind."""
-
-    def end(*_: object) -> NoReturn:
-        raise SystemExit(EXIT_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print_part(result: PartResult, outcome: str) -> None:

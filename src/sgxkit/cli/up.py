@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +16,7 @@ from sgxkit.cli import output
 from sgxkit.cli.aesm import AddressOption
 from sgxkit.cli.options import command, settings
 from sgxkit.cli.progress import progress
+from sgxkit.cli.termination import cleaning_up_when_terminated
 from sgxkit.errors import InputError
 from sgxkit.messages import Message, msg
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sgxkit.up.choice import Wanted
     from sgxkit.up.surroundings import Surroundings
     from sgxkit.up.walk import StepResult
-
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def register(app: typer.Typer) -> None:
@@ -74,27 +72,13 @@ def register(app: typer.Typer) -> None:
         if emulated and (pcs, pccs, trusted_root) != (None, None, None):
             raise InputError(msg("--pcs, --pccs and --trusted-root go with none of --emulated, --lab and --keep"))
         run = _Run(policy)
-        with _cleaning_up_when_terminated(), ExitStack() as stack:
+        with cleaning_up_when_terminated(), ExitStack() as stack:
             if run.choose("hardware" if hardware else "emulated" if emulated else "either"):
                 run.surround_hardware(aesm, pcs, pccs, trusted_root)
             else:
                 run.surround_emulated(stack, lab, keep=keep)
             run.walk()
             run.conclude()
-
-
-@contextmanager
-def _cleaning_up_when_terminated() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind."""
-
-    def end(*_: object) -> NoReturn:
-        raise SystemExit(EXIT_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Run:
